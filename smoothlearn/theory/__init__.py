@@ -1,0 +1,1 @@
+"""The mathematics of certified smoothing: pure functions on NumPy arrays."""

@@ -1,0 +1,196 @@
+"""Certified radii of Gaussian smoothing, the largest one n draws can give, the draws one needs."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from smoothlearn.theory.arguments import as_counts, as_finite, as_probability
+from smoothlearn.theory.binomial import winner_failure_probability
+
+
+def radius(
+    p_lower: ArrayLike, p_upper: ArrayLike | None = None, sigma: float = 1.0
+) -> NDArray[np.float64]:
+    r"""(σ/2)(Φ⁻¹(p_lower) − Φ⁻¹(p_upper)), or σΦ⁻¹(p_lower) without p_upper; never negative.
+
+    The ℓ2 radius within which the σ-smoothed classifier keeps a class of probability at least
+    `p_lower` when every other class has at most `p_upper` ([1]_, Theorem 1; [2]_, Eq. 5 and 6).
+    The radius is strict: it speaks of perturbations shorter than it.
+
+    Parameters
+    ----------
+    p_lower : array_like of float
+        Lower bound on the probability of the winner, in [0, 1].
+    p_upper : array_like of float, optional
+        Upper bound on the probability of any other class, in [0, 1]; broadcasts against
+        `p_lower`. None means 1 - p_lower, which is Eq. 6.
+    sigma : float
+        Standard deviation of the noise, in the units of the input.
+
+    Returns
+    -------
+    ndarray of float64
+        In the units of `sigma`, a NumPy scalar for scalar arguments. 0 where
+        p_lower <= p_upper, inf where p_lower = 1 > p_upper or p_upper = 0 < p_lower.
+
+    Raises
+    ------
+    ValueError
+        If a probability is outside [0, 1] or sigma is not finite and > 0.
+    TypeError
+        If sigma is not one real number.
+
+    References
+    ----------
+    .. [1] Cohen et al. 2019, "Certified adversarial robustness via randomized smoothing", ICML.
+    .. [2] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
+       densities", arXiv:2005.04504.
+
+    Examples
+    --------
+    >>> from smoothlearn.theory.gaussian import radius
+    >>> radius([0.9, 0.9, 0.4], [0.1, 0.05, 0.6], sigma=0.5).round(3)
+    array([0.641, 0.732, 0.   ])
+    """
+    sigma = as_finite("sigma", sigma)
+    above = special.ndtri(as_probability("p_lower", p_lower))
+    below = -above if p_upper is None else special.ndtri(as_probability("p_upper", p_upper))
+    with np.errstate(invalid="ignore"):
+        gap = above - below
+    return np.where(gap > 0, 0.5 * sigma * gap, 0.0)[()]
+
+
+def _max_standard_radius(n_draws: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
+    """Φ⁻¹(α^{1/n}) = −Φ⁻¹(1 − α^{1/n}), which keeps its digits as α^{1/n} approaches 1."""
+    with np.errstate(divide="ignore"):
+        missing = -np.expm1(np.divide(np.log(alpha), n_draws))
+    return np.where(missing < 0.5, -special.ndtri(missing), 0.0)
+
+
+def max_radius(
+    n_draws: ArrayLike, confidence_level: ArrayLike, sigma: float, *, n_classes: int = 2
+) -> NDArray[np.float64]:
+    r"""σΦ⁻¹(α^{1/n}): the largest radius that n draws can certify, all of them for one class.
+
+    α is the winner's share of 1 - `confidence_level` and α^{1/n} its lower bound from n votes
+    of n. ([2]_ prints α^{-n}, which is not a probability.) With more than two classes the
+    rival's own bound never binds here: from no vote at a share s < α it is 1 − s^{1/n}, above
+    the 1 − α^{1/n} that the winner's bound leaves. Fewer votes lower the winner's bound and
+    raise the rival's, so no other outcome reaches further.
+
+    Parameters
+    ----------
+    n_draws : array_like of int
+        Draws the bounds are computed from, >= 0.
+    confidence_level : array_like of float
+        In (0, 1); broadcasts against `n_draws`.
+    sigma : float
+        Standard deviation of the noise, in the units of the input.
+    n_classes : int
+        Classes the base classifier may vote for; see
+        :func:`~smoothlearn.theory.binomial.winner_failure_probability`.
+
+    Returns
+    -------
+    ndarray of float64
+        In the units of `sigma`, a NumPy scalar for scalar arguments; 0 where
+        α^{1/n} <= 1/2, which certifies nothing.
+
+    Raises
+    ------
+    ValueError
+        If n_draws < 0, confidence_level is outside (0, 1), sigma is not finite and > 0, or
+        n_classes < 1.
+    TypeError
+        If n_draws or n_classes are not integers or sigma is not one real number.
+
+    References
+    ----------
+    .. [1] Cohen et al. 2019, "Certified adversarial robustness via randomized smoothing", ICML.
+    .. [2] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
+       densities", arXiv:2005.04504, Section 4.
+
+    Examples
+    --------
+    >>> from smoothlearn.theory.gaussian import max_radius
+    >>> max_radius([9, 100, 100_000], 0.999, sigma=1.0).round(3)
+    array([0.   , 1.5  , 3.811])
+    """
+    sigma = as_finite("sigma", sigma)
+    draws = as_counts("n_draws", n_draws)
+    level = as_probability("confidence_level", confidence_level, ends=False)
+    alpha = winner_failure_probability(1.0 - level, n_classes)
+    return sigma * _max_standard_radius(draws, alpha)[()]
+
+
+def draws_needed(
+    radius: float, confidence_level: float, sigma: float, *, n_classes: int = 2
+) -> int:
+    r"""The smallest n with σΦ⁻¹(α^{1/n}) >= radius, about log α / log Φ(radius/σ).
+
+    The inverse of :func:`max_radius` [1]_: no fewer draws can certify `radius`, and these do
+    if every one of them votes for the same class.
+
+    Parameters
+    ----------
+    radius : float
+        In the units of `sigma`, >= 0. 0 asks for the smallest n with a radius above 0.
+    confidence_level : float
+        In (0, 1).
+    sigma : float
+        Standard deviation of the noise, in the units of the input.
+    n_classes : int
+        Classes the base classifier may vote for.
+
+    Returns
+    -------
+    int
+        n with max_radius(n) >= radius > max_radius(n - 1), as computed in float64.
+
+    Raises
+    ------
+    ValueError
+        If radius is not finite and >= 0 or beyond 37 sigma (over 10^300 draws),
+        confidence_level is outside (0, 1), sigma is not finite and > 0, or n_classes < 1.
+    TypeError
+        If radius or sigma is not one real number or n_classes is not an integer.
+
+    References
+    ----------
+    .. [1] Cohen et al. 2019, "Certified adversarial robustness via randomized smoothing", ICML.
+
+    Examples
+    --------
+    >>> from smoothlearn.theory.gaussian import draws_needed
+    >>> [draws_needed(r, 0.999, sigma=0.5) for r in (0.0, 0.5, 1.0, 2.0)]
+    [10, 40, 301, 218105]
+    """
+    radius = as_finite("radius", radius, zero=True)
+    sigma = as_finite("sigma", sigma)
+    level = float(as_probability("confidence_level", confidence_level, ends=False))
+    alpha = float(winner_failure_probability(1.0 - level, n_classes))
+
+    def enough(n: int) -> bool:
+        reached = sigma * float(_max_standard_radius(float(n), alpha))
+        return reached > 0 and reached >= radius
+
+    log_p = float(special.log_ndtr(radius / sigma))
+    if log_p > -1e-300:
+        raise ValueError(
+            f"radius must be at most 37 sigma, got {radius / sigma:.3g} sigma; use a larger sigma"
+        )
+    high = max(1, math.ceil(math.log(alpha) / log_p))
+    while not enough(high):
+        high *= 2
+    low = high // 2
+    while enough(low):
+        low //= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high
