@@ -1,3 +1,27 @@
 """scikit-learn classifiers with certified robustness."""
 
+from smoothlearn.certificates import Certificate
+from smoothlearn.denoisers import DEENDenoiser, ParzenDenoiser
+from smoothlearn.displays import CertifiedAccuracyDisplay
+from smoothlearn.jobs import certify
+from smoothlearn.metrics import (
+    CertifiedAccuracyScorer,
+    average_certified_radius,
+    certified_accuracy_score,
+)
+from smoothlearn.randomized import EmpiricalBayesSmoothedClassifier, RandomizedSmoothingClassifier
+
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Certificate",
+    "CertifiedAccuracyDisplay",
+    "CertifiedAccuracyScorer",
+    "DEENDenoiser",
+    "EmpiricalBayesSmoothedClassifier",
+    "ParzenDenoiser",
+    "RandomizedSmoothingClassifier",
+    "average_certified_radius",
+    "certified_accuracy_score",
+    "certify",
+]

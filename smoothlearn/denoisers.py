@@ -1,0 +1,393 @@
+"""Denoisers: transformers that estimate clean rows from noisy ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from smoothlearn.nn.energies import initialise, load_energy, make_energy, save_energy
+from smoothlearn.nn.randomness import generator_on, private_torch_rng, spawn_seeds, torch_device
+from smoothlearn.nn.training import train_denoiser
+from smoothlearn.theory.arguments import as_finite
+from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
+
+FloatArray = NDArray[np.float64]
+Denoise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+#: Noise of a denoiser that is used alone.
+DEFAULT_SIGMA = 0.5
+_BLOCK_ROWS = 4096
+_SCORE_SEED = 20_200_509
+
+
+class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """What denoisers share; a subclass fits, and computes x̂ and the energy of checked arrays."""
+
+    sigma_: float
+
+    @abstractmethod
+    def _denoise(self, Y: FloatArray) -> FloatArray: ...
+
+    @abstractmethod
+    def _energy(self, Y: FloatArray) -> FloatArray: ...
+
+    @abstractmethod
+    def denoise_on(self, device: torch.device) -> Denoise:
+        """x̂ as a function of float32 batches on a device, for the voting engine."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "sigma_")
+
+    def _start_fit(self, X: Any) -> tuple[FloatArray, float]:
+        """Checked rows and noise level; until ``sigma_`` is set again, the object is not fitted."""
+        sigma = DEFAULT_SIGMA if self.sigma is None else as_finite("sigma", self.sigma)
+        self.__dict__.pop("sigma_", None)
+        return np.asarray(validate_data(self, X, dtype=np.float64)), sigma
+
+    def _check_rows(self, X: Any) -> FloatArray:
+        check_is_fitted(self)
+        return np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def transform(self, X: Any) -> Any:
+        r"""The Bayes estimator :math:`\hat x(y) = y - \sigma^2 \nabla\phi(y)` of every row.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Noisy rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Or what ``set_output`` asks for.
+
+        References
+        ----------
+        Saremi & Srivastava 2020, Eq. 1.
+        """
+        return self._denoise(self._check_rows(X))
+
+    def energy(self, X: Any) -> FloatArray:
+        r"""The energy :math:`\phi(y)`, the negative log density of noisy rows up to a constant.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Noisy rows.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return self._energy(self._check_rows(X))
+
+    def score_samples(self, X: Any) -> FloatArray:
+        r"""The log density :math:`-\phi(y)` of noisy rows, up to a constant.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return -self.energy(X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        r"""Negative mean squared denoising error, :math:`-\|\hat x(y) - x\|^2/d`.
+
+        Here :math:`y = x + \sigma\varepsilon`. The noise is fixed, the same for every denoiser of
+        the same sigma, so that differences are differences of denoisers. It chooses networks and
+        their training. It cannot choose sigma: less noise is always easier to remove. Search over
+        sigma with :class:`~smoothlearn.CertifiedAccuracyScorer`.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Clean rows that the denoiser has not seen.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Averaged over rows and features; larger is better.
+        """
+        clean = self._check_rows(X)
+        noise = np.random.default_rng(_SCORE_SEED).standard_normal(clean.shape)
+        return -float(np.mean((self._denoise(clean + self.sigma_ * noise) - clean) ** 2))
+
+
+class DEENDenoiser(_Denoiser):
+    r"""The denoiser :math:`\hat x(y) = y - \sigma^2 \nabla\phi(y)` of a learned energy.
+
+    The energy :math:`\phi` is a network, trained to minimise
+    :math:`E\|X - \hat x(X + \sigma\varepsilon)\|^2` over noisy copies of the training rows, whose
+    minimiser is the Bayes estimator of X. "Deep energy estimator networks" [1]_, used as in [2]_.
+
+    Parameters
+    ----------
+    sigma : float or None
+        Noise level, in the units of X. None means that of the classifier the denoiser is a part
+        of, and 0.5 when it is used alone.
+    module : {"auto", "gradient-step-mlp", "mlp"}, nn.Module class, function or instance
+        The energy. "gradient-step-mlp" is :math:`\|y - N(y)\|^2/(2\sigma^2)` with a small network
+        N, "mlp" a bowl plus a SiLU network with one output; "auto" takes the first for up to 64
+        features, the second for more. A class or function is called with the number of features; it
+        gives a module from standardised rows (n, d) to one scalar a row, which takes the network's
+        place in "mlp". It must be smooth: no ReLU, no max-pooling. An instance is copied.
+    max_epochs : int or "auto"
+        Passes over the training rows; "auto" makes about 4,000 steps, and at least ten passes.
+    lr : float
+        Largest learning rate of Adam, after a warm-up and before a cosine descent to zero.
+    batch_size : int
+    validation_fraction : float
+        Share of rows held out, in [0, 1), to keep the best epoch; 0 keeps the last.
+    patience : int or None
+        Epochs without a better validation loss before training stops. None never stops early.
+    device : str
+        Where to train: "auto" (CUDA where there is one), "cpu", "cuda", ...
+    random_state : int, RandomState or None
+    verbose : int
+        Positive: a line for every epoch.
+
+    Attributes
+    ----------
+    sigma_ : float
+        The noise level trained for.
+    weights_ : dict of str to ndarray
+        Parameters and constants of the energy.
+    module_ : str, class, function or instance
+        The ``module`` that was trained.
+    history_ : list of dict
+        Losses and duration of every epoch, per feature and squared unit of X.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X was a data frame.
+
+    References
+    ----------
+    .. [1] Saremi, Mehrjou, Schölkopf & Hyvärinen 2018, "Deep energy estimator networks",
+       arXiv:1805.08306; Saremi & Hyvärinen 2019, "Neural empirical Bayes", JMLR 20, section 4.1.
+    .. [2] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
+       densities", arXiv:2005.04504, Eq. 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_moons
+    >>> from smoothlearn import DEENDenoiser
+    >>> X, _ = make_moons(500, noise=0.05, random_state=0)
+    >>> denoiser = DEENDenoiser(sigma=0.2, max_epochs=50, random_state=0).fit(X)
+    >>> denoiser.transform(X[:3]).shape
+    (3, 2)
+    >>> denoiser.score(X) > -0.2**2
+    True
+    """
+
+    def __init__(
+        self,
+        sigma: float | None = None,
+        *,
+        module: Any = "auto",
+        max_epochs: int | str = "auto",
+        lr: float = 2e-3,
+        batch_size: int = 128,
+        validation_fraction: float = 0.1,
+        patience: int | None = 100,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.sigma = sigma
+        self.module = module
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the energy on clean rows.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Clean rows; labels are not needed.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is not finite or a parameter is out of range; if the module is not smooth or does
+            not give one scalar a row.
+        """
+        self._check_training()
+        device = torch_device(self.device)
+        X, sigma = self._start_fit(X)
+        seeds = spawn_seeds(self.random_state, ("module", "start", "training"))
+        own_module = not isinstance(self.module, str)
+        with private_torch_rng(seeds["module"]):
+            energy = make_energy(self.module, X.shape[1])
+        with private_torch_rng(seeds["training"], device) if own_module else nullcontext():
+            initialise(energy, X, sigma, generator_on(torch.device("cpu"), seeds["start"]))
+            self.history_ = train_denoiser(
+                energy,
+                X,
+                sigma=sigma,
+                max_epochs=self.max_epochs,
+                lr=self.lr,
+                batch_size=self.batch_size,
+                validation_fraction=self.validation_fraction,
+                patience=self.patience,
+                device=device,
+                seed=seeds["training"],
+                verbose=self.verbose,
+            )
+        self.weights_ = save_energy(energy)
+        self.module_ = self.module
+        self.sigma_ = sigma
+        return self
+
+    def _check_training(self) -> None:
+        if self.max_epochs != "auto":
+            check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
+        check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        as_finite("lr", self.lr)
+        check_scalar(
+            self.validation_fraction,
+            "validation_fraction",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="left",
+        )
+        if self.patience is not None:
+            check_scalar(self.patience, "patience", Integral, min_val=1)
+
+    def _double(self) -> Any:
+        return load_energy(self.module_, self.n_features_in_, self.weights_).double()
+
+    def _denoise(self, Y: FloatArray) -> FloatArray:
+        energy = self._double()
+        with torch.no_grad():
+            blocks = [energy(block) for block in torch.tensor(Y).split(_BLOCK_ROWS)]
+        return np.asarray(torch.cat(blocks).numpy())
+
+    def _energy(self, Y: FloatArray) -> FloatArray:
+        energy = self._double()
+        with torch.no_grad():
+            blocks = [energy.energy(block) for block in torch.tensor(Y).split(_BLOCK_ROWS)]
+        return np.asarray(torch.cat(blocks).numpy())
+
+    def denoise_on(self, device: torch.device) -> Denoise:
+        energy = load_energy(self.module_, self.n_features_in_, self.weights_).to(device)
+
+        def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            with torch.no_grad():
+                return energy(batch)
+
+        return denoise
+
+
+class ParzenDenoiser(_Denoiser):
+    r"""The Bayes estimator of the training set itself, in closed form.
+
+    .. math:: \hat x(y) = \frac{\sum_i x_i \exp(-\|y - x_i\|^2 / 2\sigma^2)}
+                               {\sum_i \exp(-\|y - x_i\|^2 / 2\sigma^2)}
+
+    This is :math:`y - \sigma^2\nabla\phi(y)` with :math:`\phi` the negative log of the Parzen
+    density [1]_ of the training rows with bandwidth sigma. Nothing is trained; a training row
+    denoises to itself.
+
+    Parameters
+    ----------
+    sigma : float or None
+        Noise level, in the units of X. None means that of the classifier the denoiser is a part
+        of, and 0.5 when it is used alone.
+
+    Attributes
+    ----------
+    sigma_ : float
+    rows_ : ndarray of shape (n, d), float64
+        The training rows.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X was a data frame.
+
+    References
+    ----------
+    .. [1] Parzen 1962, "On estimation of a probability density function and mode".
+
+    Examples
+    --------
+    >>> from smoothlearn import ParzenDenoiser
+    >>> denoiser = ParzenDenoiser(sigma=0.5).fit([[0.0], [1.0]])
+    >>> denoiser.transform([[0.5], [2.0]]).round(3)
+    array([[0.5  ],
+           [0.998]])
+    """
+
+    def __init__(self, sigma: float | None = None) -> None:
+        self.sigma = sigma
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Keep the rows.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Clean rows; labels are not needed.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is not finite, or sigma is not finite and positive.
+        """
+        X, sigma = self._start_fit(X)
+        self.rows_ = X.copy()
+        self.sigma_ = sigma
+        return self
+
+    def _denoise(self, Y: FloatArray) -> FloatArray:
+        return parzen_denoiser(Y, self.sigma_, self.rows_)
+
+    def _energy(self, Y: FloatArray) -> FloatArray:
+        return parzen_energy(Y, self.sigma_, self.rows_)
+
+    def denoise_on(self, device: torch.device) -> Denoise:
+        centre = self.rows_.mean(axis=0)
+        rows = torch.tensor(self.rows_ - centre, dtype=torch.float32, device=device)
+        offsets = rows.square().sum(dim=1) / (-2 * self.sigma_**2)
+        middle = torch.tensor(centre, dtype=torch.float32, device=device)
+
+        def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            logits = torch.addmm(offsets, batch - middle, rows.T, alpha=self.sigma_**-2)
+            return torch.softmax(logits, dim=1) @ rows + middle
+
+        return denoise

@@ -1,0 +1,1 @@
+"""What runs on a device: energies, their training, and the Monte-Carlo engine."""

@@ -1,0 +1,533 @@
+"""Randomized smoothing of classifiers, with or without a denoiser."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_scalar
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from smoothlearn.certificates import Certificate
+from smoothlearn.denoisers import DEENDenoiser
+from smoothlearn.nn.randomness import private_torch_rng, seed_nested, spawn_seeds, torch_device
+from smoothlearn.nn.voting import Vote, count_votes, row_seeds
+from smoothlearn.theory.arguments import as_finite, as_probability
+from smoothlearn.theory.binomial import top_two_p_value
+from smoothlearn.theory.gaussian import draws_needed, max_radius
+from smoothlearn.views.affine import FloatArray
+from smoothlearn.views.linear import Linear, as_linear
+from smoothlearn.views.network import as_network, is_network
+from smoothlearn.views.predictor import frame_library, predictor_votes, rebuild_frame
+
+Counts = NDArray[np.int64]
+
+
+class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    r"""The classifier :math:`g(x) = \arg\max_c P(h(x + \varepsilon) = c)`, certified.
+
+    Here h is any classifier and :math:`\varepsilon \sim N(0, \sigma^2 I)`. Where class A is voted
+    with probability at least :math:`p_A` and every other one with at most :math:`p_B`, no
+    perturbation shorter than :math:`\frac{\sigma}{2}(\Phi^{-1}(p_A) - \Phi^{-1}(p_B))` changes g
+    [1]_. ``certify`` bounds both from independent draws.
+
+    A linear h with two classes needs no draws: g is h, and the radius is the margin.
+
+    Parameters
+    ----------
+    estimator : classifier
+        The base h: any scikit-learn classifier or pipeline, or a skorch net. Linear models and
+        nets, also behind scalers, run on the device. In a ``FrozenEstimator`` it is not refitted.
+    sigma : float
+        Standard deviation of the noise, in the units of X.
+    n_draws : int
+        Votes behind a prediction, and behind the label of a certificate.
+    n_certify_draws : int
+        Further votes behind the radius of a certificate.
+    confidence_level : float
+        In (0, 1): every certificate is right with at least this probability, see
+        :class:`~smoothlearn.Certificate`.
+    device : str
+        "auto" (CUDA where there is one), "cpu", "cuda", ...
+    n_jobs : int or None
+        Threads over rows. Results do not depend on it.
+    random_state : int, RandomState or None
+        Seeds the noise, and every ``random_state`` inside that is None. None draws a secret seed
+        from the operating system at every fit.
+    verbose : int
+        Positive: a progress bar over rows.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted base.
+    denoiser_ : denoiser or None
+        None: the base sees the noisy rows.
+    classes_ : ndarray of shape (n_classes,)
+    sigma_ : float
+        The noise level fitted for.
+    noise_seed_ : int
+        Key of the noise, 128 bits.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X was a data frame.
+
+    References
+    ----------
+    .. [1] Cohen, Rosenfeld & Kolter 2019, "Certified adversarial robustness via randomized
+       smoothing", ICML, Theorem 1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from smoothlearn import RandomizedSmoothingClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> smoother = RandomizedSmoothingClassifier(
+    ...     KNeighborsClassifier(), sigma=0.5, n_certify_draws=1000, random_state=0
+    ... )
+    >>> certificate = smoother.fit(X, y).certify(X[::50])
+    >>> certificate.label
+    array([0, 1, 2])
+    >>> certificate.radius.round(1)
+    array([1.1, 0.4, 1. ])
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        sigma: float = 0.5,
+        n_draws: int = 100,
+        n_certify_draws: int = 10_000,
+        confidence_level: float = 0.999,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.sigma = sigma
+        self.n_draws = n_draws
+        self.n_certify_draws = n_certify_draws
+        self.confidence_level = confidence_level
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit the base on clean rows, and the denoiser where there is one.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+        y : array_like of shape (n,)
+            Labels of any type; at least two classes.
+        **fit_params
+            Routed to the base's ``fit`` with scikit-learn's metadata routing.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is not finite, y has one class, a parameter is out of range, a denoiser has
+            another sigma, or a frozen base does not know a label.
+        """
+        sigma = as_finite("sigma", self.sigma)
+        self._check_draws()
+        torch_device(self.device)
+        routed = self._route(fit_params)
+        self.__dict__.pop("sigma_", None)
+        library = frame_library(X)
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"y has one class, {y[0]!r}; a classifier needs at least two")
+        seeds = spawn_seeds(self.random_state, ("noise", "estimator", "denoiser"))
+        self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
+        self._frame_library = library
+        self.estimator_, self.classes_ = self._fit_base(X, y, seeds["estimator"], routed)
+        self.noise_seed_ = seeds["noise"]
+        self.sigma_ = sigma
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class with the most votes among ``n_draws``.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        r"""Vote frequencies among ``n_draws``, estimates of :math:`P(h(x + \varepsilon) = c)`.
+
+        Exact for a linear base with two classes.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        X = self._check_rows(X)
+        exact = self._exact_view()
+        if exact is not None:
+            scaled = exact.margin(X) / self.sigma_
+            return np.column_stack([ndtr(-scaled), ndtr(scaled)])
+        return np.asarray(self._ballot(X)("predict", self.n_draws) / self.n_draws)
+
+    def abstains(self, X: Any) -> NDArray[np.bool_]:
+        """Which predictions are not significant at these draws.
+
+        True where the two most voted classes cannot be told apart at ``confidence_level``; where
+        False, ``predict`` is the class of g with at least that probability.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+
+        References
+        ----------
+        Cohen et al. 2019, procedure PREDICT; Hung & Fithian 2019.
+        """
+        X = self._check_rows(X)
+        if self._exact_view() is not None:
+            return np.zeros(len(X), dtype=bool)
+        counts = self._ballot(X)("predict", self.n_draws)
+        return np.asarray(top_two_p_value(counts) > 1 - self.confidence_level)
+
+    def certify(self, X: Any) -> Certificate:
+        """Labels, and Euclidean radii within which no perturbation changes them.
+
+        The labels are those of ``predict``; the radii come from ``n_certify_draws`` further votes.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+            No rows give an empty certificate.
+
+        Returns
+        -------
+        Certificate
+            Radii in the units of X.
+
+        Warns
+        -----
+        UserWarning
+            If so few draws can certify no radius at all.
+
+        References
+        ----------
+        Cohen et al. 2019, procedure CERTIFY; Saremi & Srivastava 2020, Definition 1.1, Eq. 5.
+        """
+        X = self._check_rows(X)
+        exact = self._exact_view()
+        if exact is not None:
+            return self._exact_certificate(exact.margin(X))
+        self._warn_few_draws()
+        ballot = self._ballot(X)
+        return Certificate.from_counts(
+            winner=ballot("predict", self.n_draws).argmax(axis=1),
+            counts=ballot("certify", self.n_certify_draws),
+            classes=self.classes_,
+            sigma=self.sigma_,
+            confidence_level=self.confidence_level,
+            n_features=self.n_features_in_,
+        )
+
+    def certified_radius(self, X: Any) -> FloatArray:
+        """The radius of ``certify``, of shape (n,); 0 where it abstains.
+
+        Serves as ``response_method`` of scikit-learn's DecisionBoundaryDisplay.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return self.certify(X).radius
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """What ``fit`` passes on to the base."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "sigma_")
+
+    def _check_draws(self) -> None:
+        check_scalar(self.n_draws, "n_draws", Integral, min_val=1)
+        check_scalar(self.n_certify_draws, "n_certify_draws", Integral, min_val=1)
+        as_probability("confidence_level", self.confidence_level, ends=False)
+
+    def _check_rows(self, X: Any) -> FloatArray:
+        check_is_fitted(self)
+        self._check_draws()
+        rows = validate_data(self, X, dtype=np.float64, reset=False, ensure_min_samples=0)
+        return np.asarray(rows)
+
+    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        return dict(process_routing(self, "fit", **fit_params).estimator.fit)
+
+    def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
+        """The fitted denoiser between the noise and the base; None means none."""
+        return None
+
+    def _fit_base(
+        self, X: FloatArray, y: NDArray[Any], seed: int, fit_params: dict[str, Any]
+    ) -> tuple[Any, NDArray[Any]]:
+        if isinstance(self.estimator, FrozenEstimator):
+            classes = np.asarray(self.estimator.classes_)
+            unknown = np.setdiff1d(y, classes)
+            if unknown.size:
+                raise ValueError(
+                    f"y has labels that the frozen estimator does not know: "
+                    f"{unknown[:5].tolist()}; it knows {classes[:10].tolist()}"
+                )
+            return self.estimator, classes
+        base = clone(self.estimator)
+        seed_nested(base, seed)
+        classes, indices = np.unique(y, return_inverse=True)
+        if is_network(base):
+            with private_torch_rng(seed, torch_device(self.device)):
+                base.fit(X.astype(np.float32), indices.astype(np.int64), **fit_params)
+        else:
+            base.fit(self._as_given(X), y, **fit_params)
+        return base, classes
+
+    def _as_given(self, X: FloatArray) -> Any:
+        """The rows as a frame of the kind that ``fit`` got, for bases that select by name."""
+        return rebuild_frame(X, getattr(self, "feature_names_in_", None), self._frame_library)
+
+    def _exact_view(self) -> Linear | None:
+        """The base where g = h is known in closed form: linear, two classes, no denoiser."""
+        if len(self.classes_) != 2 or self.denoiser_ is not None:
+            return None
+        return as_linear(self.estimator_, self.n_features_in_)
+
+    def _exact_certificate(self, margin: FloatArray) -> Certificate:
+        p_lower = ndtr(np.abs(margin) / self.sigma_)
+        return Certificate(
+            label=self.classes_[(margin > 0).astype(np.intp)],
+            radius=np.abs(margin),
+            abstained=np.zeros(len(margin), dtype=bool),
+            norm=2,
+            confidence_level=1.0,
+            units="input",
+            n_features=self.n_features_in_,
+            classes=self.classes_,
+            procedure="exact",
+            sigma=self.sigma_,
+            p_lower=p_lower,
+            p_upper=1 - p_lower,
+        )
+
+    def _warn_few_draws(self) -> None:
+        settings = (self.confidence_level, self.sigma_)
+        n_classes = len(self.classes_)
+        if max_radius(self.n_certify_draws, *settings, n_classes=n_classes) == 0:
+            needed = draws_needed(0.0, *settings, n_classes=n_classes)
+            warnings.warn(
+                f"n_certify_draws={self.n_certify_draws} certifies no radius at "
+                f"confidence_level={self.confidence_level}, even if all votes agree; at least "
+                f"{needed} draws are needed",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _ballot(self, X: FloatArray) -> Callable[[str, int], Counts]:
+        """The function from a purpose and a number of draws to vote counts for the rows of X."""
+        device = torch_device(self.device)
+        linear = as_linear(self.estimator_, self.n_features_in_)
+        vote: Vote
+        noise: float | FloatArray
+        if linear is not None and self.denoiser_ is None:
+            vote, rows, noise = _largest, linear.scores(X), self.sigma_ * linear.noise_factor()
+        else:
+            vote, dtype = self._vote(linear, device)
+            rows, noise = X.astype(dtype), self.sigma_
+            _warn_coarse(rows, self.sigma_)
+
+        def ballot(purpose: str, n_draws: int) -> Counts:
+            return count_votes(
+                vote,
+                rows,
+                row_seeds(X, sigma=self.sigma_, noise_seed=self.noise_seed_, purpose=purpose),
+                noise=noise,
+                n_draws=n_draws,
+                n_classes=len(self.classes_),
+                device=device,
+                n_jobs=self.n_jobs,
+                verbose=self.verbose,
+            )
+
+        return ballot
+
+    def _vote(self, linear: Linear | None, device: torch.device) -> tuple[Vote, type]:
+        """Noisy batch to class indices, and the dtype that the batch has to have."""
+        view = linear or as_network(self.estimator_, self.n_features_in_)
+        base = view.votes(device) if view else self._predictor()
+        if self.denoiser_ is None:
+            return lambda batch, _: base(batch), np.float32 if view else np.float64
+        denoise = self.denoiser_.denoise_on(device)
+        return lambda batch, generator: base(denoise(batch, generator)), np.float32
+
+    def _predictor(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        predict = self.estimator_.predict
+        if is_network(self.estimator_):
+            indices = np.arange(len(self.classes_))
+            return predictor_votes(predict, indices, lambda X: X.astype(np.float32))
+        if hasattr(self.estimator_, "feature_names_in_"):
+            return predictor_votes(predict, self.classes_, self._as_given)
+        return predictor_votes(predict, self.classes_, np.asarray)
+
+
+class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
+    r"""The classifier :math:`g(x) = \arg\max_c P(h(\hat x(x + \varepsilon)) = c)`, certified.
+
+    Randomized smoothing of :math:`\pi = h \circ \hat x` [1]_: the base h sees denoised rows
+    :math:`\hat x(y) = y - \sigma^2 \nabla\phi(y)`, close to the clean ones it was fitted on. The
+    certificates are those of :class:`~smoothlearn.RandomizedSmoothingClassifier`, as
+    :math:`\pi` is a classifier like any other.
+
+    Parameters
+    ----------
+    estimator : classifier
+        The base h, fitted on clean rows: any scikit-learn classifier or pipeline, or a skorch net.
+        In a ``FrozenEstimator`` it is not refitted.
+    denoiser : denoiser, "passthrough" or None
+        Gives x̂. None means ``DEENDenoiser()``, "passthrough" leaves the noise in. It is cloned,
+        handed ``sigma`` and fitted on the rows of X; its own ``sigma`` must be None or the same. In
+        a ``FrozenEstimator`` it is not refitted, and its fitted sigma must be the same.
+    sigma, n_draws, n_certify_draws, confidence_level, device, n_jobs, random_state, verbose
+        As in :class:`~smoothlearn.RandomizedSmoothingClassifier`. A denoiser is trained on the
+        device that it names itself.
+
+    Attributes
+    ----------
+    estimator_, denoiser_, classes_, sigma_, noise_seed_, n_features_in_, feature_names_in_
+        As in :class:`~smoothlearn.RandomizedSmoothingClassifier`.
+
+    References
+    ----------
+    .. [1] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
+       densities", arXiv:2005.04504, Definition 1.1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from smoothlearn import EmpiricalBayesSmoothedClassifier, ParzenDenoiser
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = EmpiricalBayesSmoothedClassifier(
+    ...     LogisticRegression(max_iter=1000), denoiser=ParzenDenoiser(), random_state=0
+    ... )
+    >>> certificate = clf.fit(X, y).certify(X[::50])
+    >>> certificate.label
+    array([0, 1, 2])
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        denoiser: Any = None,
+        sigma: float = 0.5,
+        n_draws: int = 100,
+        n_certify_draws: int = 10_000,
+        confidence_level: float = 0.999,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            estimator,
+            sigma=sigma,
+            n_draws=n_draws,
+            n_certify_draws=n_certify_draws,
+            confidence_level=confidence_level,
+            device=device,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.denoiser = denoiser
+
+    def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
+        if isinstance(self.denoiser, str) and self.denoiser == "passthrough":
+            return None
+        denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
+        if not hasattr(denoiser, "denoise_on"):
+            raise TypeError(
+                f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
+                "'passthrough' or None, or make other preprocessing a part of the estimator"
+            )
+        if isinstance(denoiser, FrozenEstimator):
+            check_is_fitted(denoiser)
+            _same_sigma(denoiser.sigma_, sigma)
+            if denoiser.n_features_in_ != X.shape[1]:
+                raise ValueError(
+                    f"the frozen denoiser was fitted on {denoiser.n_features_in_} features, X has "
+                    f"{X.shape[1]}"
+                )
+            return denoiser
+        denoiser = clone(denoiser)
+        if denoiser.sigma is not None:
+            _same_sigma(denoiser.sigma, sigma)
+        seed_nested(denoiser, seed)
+        return denoiser.set_params(sigma=sigma).fit(X)
+
+
+def _same_sigma(given: float, sigma: float) -> None:
+    if given != sigma:
+        raise ValueError(
+            f"the denoiser has sigma={given}, the classifier sigma={sigma}: the noise must be the "
+            "same; leave the denoiser's at None and set, or search over, the classifier's"
+        )
+
+
+def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
+
+
+def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
+    """Warn where adding the noise to numbers of this size loses it to rounding."""
+    size = float(np.max(np.abs(rows), initial=0.0))
+    if size * np.finfo(rows.dtype).eps > 0.01 * sigma:
+        warnings.warn(
+            f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
+            "scale the features, or the votes are not those of Gaussian noise",
+            UserWarning,
+            stacklevel=5,
+        )

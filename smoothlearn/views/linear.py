@@ -1,0 +1,131 @@
+"""Classifiers with ``coef_`` and ``intercept_`` as the linear function they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from smoothlearn.views.affine import FloatArray, split_affine
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    r"""Scores :math:`W x + b`; the label is the largest, or the sign where W has one row.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_classes, d), or (1, d) for two classes
+    offsets : ndarray of shape (n_classes,) or (1,)
+    offset_sizes : ndarray of the shape of offsets
+        Sum of the absolute values of the terms of each offset, which bounds its rounding error.
+    """
+
+    weights: FloatArray
+    offsets: FloatArray
+    offset_sizes: FloatArray
+
+    @property
+    def two_class(self) -> bool:
+        return len(self.weights) == 1
+
+    def scores(self, X: FloatArray) -> FloatArray:
+        return np.asarray(X @ self.weights.T + self.offsets)
+
+    def labels(self, X: FloatArray) -> NDArray[np.intp]:
+        """Column index of the winning class of every row."""
+        scores = self.scores(X)
+        return (scores[:, 0] > 0).astype(np.intp) if self.two_class else scores.argmax(axis=1)
+
+    def margin(self, X: FloatArray) -> FloatArray:
+        r"""The signed distance :math:`(\langle w, x \rangle + b) / \|w\|` to a two-class boundary.
+
+        Shape (n,), in the units of X. Its absolute value is lowered by a bound on the rounding
+        error, so that it never exceeds the distance of the classifier these floats describe;
+        infinite where w = 0, as no perturbation changes that classifier.
+        """
+        weights = self.weights[0]
+        length = np.linalg.norm(weights)
+        score = self.scores(X)[:, 0]
+        sign = np.where(score > 0, 1.0, -1.0)
+        if length == 0:
+            return np.asarray(sign * np.inf)
+        rounding = (len(weights) + 16) * np.finfo(float).eps
+        error = rounding * (np.abs(X) @ np.abs(weights) + self.offset_sizes[0])
+        distance = np.maximum(np.abs(score) - error, 0) / (length * (1 + rounding))
+        return np.asarray(sign * distance)
+
+    def noise_factor(self) -> FloatArray:
+        r"""A matrix L of shape (n_classes, min(n_classes, d)) with :math:`L L^T = W W^T`.
+
+        The law of :math:`W(x + \sigma\varepsilon) + b` is that of :math:`Wx + b + \sigma L z`
+        with z standard normal.
+        """
+        left, singular, _ = np.linalg.svd(self.weights, full_matrices=False)
+        return np.asarray(left * singular)
+
+    def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The function from a float32 batch of inputs to class indices on the device."""
+        weights = torch.tensor(self.weights.T, dtype=torch.float32, device=device)
+        offsets = torch.tensor(self.offsets, dtype=torch.float32, device=device)
+        if self.two_class:
+            return lambda batch: (torch.addmm(offsets, batch, weights)[:, 0] > 0).long()
+        return lambda batch: torch.addmm(offsets, batch, weights).argmax(dim=1)
+
+
+def as_linear(model: Any, n_features: int) -> Linear | None:
+    """The fitted classifier as a linear function of raw inputs, or None if it is not one.
+
+    Affine steps in front are folded in. ``coef_`` alone does not make a classifier linear (a
+    one-against-one SVC has it too), so what was read off is compared with what the model says at
+    random points and on both sides of its boundary.
+    """
+    split = split_affine(model, n_features)
+    if split is None:
+        return None
+    front, final = split
+    raw = _read_coefficients(final, front.shift.size)
+    if raw is None or not _agrees(raw, final):
+        return None
+    return Linear(
+        front.pull_back(raw.weights),
+        raw.scores(front.shift[np.newaxis])[0],
+        np.abs(raw.weights) @ np.abs(front.shift) + raw.offset_sizes,
+    )
+
+
+def _read_coefficients(model: Any, n_features: int) -> Linear | None:
+    coef, intercept = getattr(model, "coef_", None), getattr(model, "intercept_", None)
+    if coef is None or intercept is None or not hasattr(model, "decision_function"):
+        return None
+    coef = np.atleast_2d(np.asarray(coef.toarray() if hasattr(coef, "toarray") else coef, float))
+    intercept = np.ravel(np.asarray(intercept, float))
+    n_classes = len(model.classes_)
+    n_rows = 1 if n_classes == 2 else n_classes
+    if coef.shape != (n_rows, n_features) or len(intercept) not in (1, n_rows):
+        return None
+    offsets = np.broadcast_to(intercept, n_rows).copy()
+    return Linear(coef, offsets, np.abs(offsets))
+
+
+def _agrees(view: Linear, model: Any) -> bool:
+    model = copy(model)
+    if hasattr(model, "feature_names_in_"):
+        del model.feature_names_in_
+    rng = np.random.default_rng(0)
+    probes = rng.standard_normal((32, view.weights.shape[1])) * np.logspace(-2, 2, 32)[:, None]
+    if view.two_class and view.weights.any():
+        normal = view.weights[0] / np.linalg.norm(view.weights)
+        foot = probes - np.outer(view.margin(probes), normal)
+        step = 1e-6 * (1 + np.abs(probes).max(axis=1, keepdims=True)) * normal
+        probes = np.concatenate([probes, foot + step, foot - step])
+    scores = view.scores(probes)
+    said = np.asarray(model.decision_function(probes)).reshape(len(probes), -1)
+    if said.shape != scores.shape or not np.allclose(said, scores, rtol=1e-6, atol=1e-9):
+        return False
+    return np.array_equal(model.predict(probes), model.classes_[view.labels(probes)])

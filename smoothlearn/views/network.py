@@ -1,0 +1,92 @@
+"""Fitted skorch nets as functions from inputs to class indices on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from torch import nn
+
+from smoothlearn.views.affine import Affine, split_affine
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A skorch classifier behind an affine map.
+
+    Parameters
+    ----------
+    front : Affine
+        Scalers in front of the network.
+    net : NeuralNet
+        The fitted skorch net.
+    """
+
+    front: Affine
+    net: NeuralNet
+
+    def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The function from a float32 batch of raw inputs to class indices on the device."""
+        module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)
+        front = _affine_layer(self.front, device)
+        threshold = getattr(self.net, "threshold", None)
+        outputs = _probabilities(self.net) if threshold is not None else _scores(self.net)
+
+        def vote(batch: torch.Tensor) -> torch.Tensor:
+            output = module(front(batch))
+            output = outputs(output[0] if isinstance(output, tuple) else output)
+            if threshold is not None:
+                return (output.reshape(len(batch)) > threshold).long()
+            return output.reshape(len(batch), -1).argmax(dim=1)
+
+        return vote
+
+
+def final_estimator(model: Any) -> Any:
+    """The last estimator inside pipelines, searches and frozen or wrapping estimators."""
+    if isinstance(model, Pipeline):
+        return final_estimator(model.steps[-1][1])
+    if isinstance(model, NeuralNet) or not hasattr(model, "estimator"):
+        return model
+    return final_estimator(model.estimator)
+
+
+def is_network(model: Any) -> bool:
+    """Whether a skorch net is what learns inside the model: it sees float32 X and integer y."""
+    return isinstance(final_estimator(model), NeuralNet)
+
+
+def as_network(model: Any, n_features: int) -> Network | None:
+    """The fitted model as a network of raw inputs, or None if it is not one."""
+    split = split_affine(model, n_features)
+    if split is None or not isinstance(split[1], NeuralNet):
+        return None
+    return Network(*split)
+
+
+def _affine_layer(front: Affine, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    linear = torch.tensor(front.linear, dtype=torch.float32, device=device)
+    shift = torch.tensor(front.shift, dtype=torch.float32, device=device)
+    if not (front.linear != 1).any() and not front.shift.any() and front.linear.ndim == 1:
+        return lambda batch: batch
+    if front.linear.ndim == 1:
+        return lambda batch: torch.addcmul(shift, batch, linear)
+    return lambda batch: torch.addmm(shift, batch, linear.T)
+
+
+def _scores(net: NeuralNet) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What argmax is taken of: skorch's own nonlinearities keep the order, a user's may not."""
+    return net.predict_nonlinearity if callable(net.predict_nonlinearity) else nn.Identity()
+
+
+def _probabilities(net: NeuralNetBinaryClassifier) -> Callable[[torch.Tensor], torch.Tensor]:
+    if callable(net.predict_nonlinearity):
+        return lambda output: net.predict_nonlinearity(output).reshape(len(output), -1)[:, -1]
+    if net.predict_nonlinearity == "auto" and isinstance(net.criterion_, nn.BCEWithLogitsLoss):
+        return torch.sigmoid
+    return nn.Identity()
