@@ -97,6 +97,10 @@ class Certificate:
                 frozen.flags.writeable = False
                 object.__setattr__(self, field.name, frozen)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
     def __len__(self) -> int:
         return len(self.label)
 
@@ -278,7 +282,7 @@ class Certificate:
             )
         again = Certificate.from_counts(
             self.counts,
-            winner=np.searchsorted(self.classes, self.label),
+            winner=(self.label[:, np.newaxis] == self.classes).argmax(axis=1),
             classes=self.classes,
             sigma=self.sigma,
             confidence_level=level,
@@ -294,12 +298,12 @@ class Certificate:
 
     def scaled(self, factor: float, **changes: Any) -> Certificate:
         """The certificate with every radius multiplied by a factor and rounded down."""
-        tested = None if self.tested_radius is None else self.tested_radius * factor
+        tested = self.tested_radius
         return replace(
             self,
-            radius=_rounded_down(np.where(self.radius > 0, self.radius * factor, 0.0)),
+            radius=_rounded_down(self.radius * np.where(self.radius > 0, factor, 0.0)),
             scale=self.scale * factor,
-            tested_radius=tested,
+            tested_radius=None if tested is None else float(_rounded_down(tested * factor)),
             **changes,
         )
 
@@ -336,5 +340,6 @@ def _mean(values: NDArray[Any]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _rounded_down(radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.nextafter(radius * (1 - 1e-15), 0)
+def _rounded_down(radius: ArrayLike) -> NDArray[np.float64]:
+    lower = np.nextafter(np.multiply(radius, 1 - 1e-15), 0)
+    return np.where(np.isinf(radius), np.inf, lower)

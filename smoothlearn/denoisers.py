@@ -50,8 +50,8 @@ class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _start_fit(self, X: Any) -> tuple[FloatArray, float]:
         """Checked rows and noise level; until ``sigma_`` is set again, the object is not fitted."""
-        sigma = DEFAULT_SIGMA if self.sigma is None else as_finite("sigma", self.sigma)
         self.__dict__.pop("sigma_", None)
+        sigma = DEFAULT_SIGMA if self.sigma is None else as_finite("sigma", self.sigma)
         return np.asarray(validate_data(self, X, dtype=np.float64)), sigma
 
     def _check_rows(self, X: Any) -> FloatArray:
@@ -173,7 +173,7 @@ class DEENDenoiser(_Denoiser):
     history_ : list of dict
         Losses and duration of every epoch, per feature and squared unit of X.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (d,)
         If X was a data frame.
 
     References
@@ -241,14 +241,15 @@ class DEENDenoiser(_Denoiser):
             If X is not finite or a parameter is out of range; if the module is not smooth or does
             not give one scalar a row.
         """
+        X, sigma = self._start_fit(X)
         self._check_training()
         device = torch_device(self.device)
-        X, sigma = self._start_fit(X)
         seeds = spawn_seeds(self.random_state, ("module", "start", "training"))
         own_module = not isinstance(self.module, str)
-        with private_torch_rng(seeds["module"]):
+        with private_torch_rng(seeds["module"]), torch.inference_mode(False):
             energy = make_energy(self.module, X.shape[1])
-        with private_torch_rng(seeds["training"], device) if own_module else nullcontext():
+        private = private_torch_rng(seeds["training"], device) if own_module else nullcontext()
+        with private, torch.inference_mode(False), torch.enable_grad():
             initialise(energy, X, sigma, generator_on(torch.device("cpu"), seeds["start"]))
             self.history_ = train_denoiser(
                 energy,
@@ -263,7 +264,10 @@ class DEENDenoiser(_Denoiser):
                 seed=seeds["training"],
                 verbose=self.verbose,
             )
-        self.weights_ = save_energy(energy)
+        weights = save_energy(energy)
+        if not all(np.isfinite(value).all() for value in weights.values()):
+            raise ValueError("the training of the energy diverged; scale the features or lower lr")
+        self.weights_ = weights
         self.module_ = self.module
         self.sigma_ = sigma
         return self
@@ -285,7 +289,8 @@ class DEENDenoiser(_Denoiser):
             check_scalar(self.patience, "patience", Integral, min_val=1)
 
     def _double(self) -> Any:
-        return load_energy(self.module_, self.n_features_in_, self.weights_).double()
+        with torch.inference_mode(False):
+            return load_energy(self.module_, self.n_features_in_, self.weights_).double()
 
     def _denoise(self, Y: FloatArray) -> FloatArray:
         energy = self._double()
@@ -300,7 +305,8 @@ class DEENDenoiser(_Denoiser):
         return np.asarray(torch.cat(blocks).numpy())
 
     def denoise_on(self, device: torch.device) -> Denoise:
-        energy = load_energy(self.module_, self.n_features_in_, self.weights_).to(device)
+        with torch.inference_mode(False):
+            energy = load_energy(self.module_, self.n_features_in_, self.weights_).to(device)
 
         def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             with torch.no_grad():
@@ -331,7 +337,7 @@ class ParzenDenoiser(_Denoiser):
     rows_ : ndarray of shape (n, d), float64
         The training rows.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (d,)
         If X was a data frame.
 
     References

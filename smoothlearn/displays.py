@@ -123,9 +123,16 @@ class CertifiedAccuracyDisplay:
             True labels.
         name, ax, **line_kwargs
             As in ``plot``.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows; also as for ``Certificate.curve``.
         """
         radii, counts = certificate.curve(y)
         n_rows = len(certificate)
+        if not n_rows:
+            raise ValueError("the certificate has no rows, so there is no accuracy to draw")
         display = cls(
             radii=radii,
             accuracy=counts / n_rows,
@@ -172,11 +179,24 @@ class CertifiedAccuracyDisplay:
             self.limit_ = ax.axvline(
                 self.largest_radius, color=colour, linestyle=":", linewidth=1, alpha=0.8
             )
+            ax.update_datalim([(1.03 * self.largest_radius, 0)])
+            ax.text(
+                self.largest_radius,
+                0.02,
+                "largest radius of these draws",
+                transform=ax.get_xaxis_transform(),
+                rotation=90,
+                ha="right",
+                va="bottom",
+                fontsize="small",
+                color=colour,
+                clip_on=True,
+            ).set_in_layout(False)
         symbol = {1: "1", 2: "2", np.inf: "∞"}[self.norm]
         where = "units of X" if self.units == "input" else "units of the smoother's input"
         ax.set(xlabel=f"ℓ{symbol} radius ({where})", ylabel="Certified accuracy", ylim=(0, 1.02))
-        ax.set_xlim(left=0)
-        if label is not None:
+        ax.margins(x=0)
+        if style["label"] is not None:
             ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self

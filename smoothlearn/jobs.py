@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from smoothlearn.certificates import Certificate
 from smoothlearn.views.affine import Affine, as_affine
+from smoothlearn.views.predictor import rebuild_frame
 
 
 def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
@@ -60,20 +61,30 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
     if units not in ("input", "smoother"):
         raise ValueError(f"units must be 'input' or 'smoother', got {units!r}")
     steps, smoother = _steps_and_smoother(estimator)
-    n_features = np.shape(X)[1] if np.ndim(X) == 2 else 0
+    check_is_fitted(smoother)
+    n_rows, n_features = np.shape(X) if np.ndim(X) == 2 else (len(X), 0)
     composed = Affine.identity(n_features)
+    rows, eps = X, 0.0
     for name, step in steps:
+        if n_rows and step is not None and step != "passthrough":
+            X = step.transform(X)
+            eps = max(eps, _resolution(X))
         if units == "input":
             composed = composed.then(_affine_or_error(name, step, composed.shift.size))
-        if len(X) and step is not None and step != "passthrough":
-            X = step.transform(X)
-    if steps and not len(X):
-        X = np.empty((0, smoother.n_features_in_))
+    if steps and not n_rows:
+        names = getattr(smoother, "feature_names_in_", None)
+        library = getattr(smoother, "_frame_library", None)
+        X = rebuild_frame(np.empty((0, smoother.n_features_in_)), names, library)
     certificate: Certificate = smoother.certify(X)
     if units == "smoother":
         return replace(certificate, units="smoother")
     if not steps:
         return certificate
+    if certificate.confidence_level == 1:  # others stand on draws, which are rounded as well
+        rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows, float)
+        sizes = np.linalg.norm(composed.absolute()(np.abs(rows)), certificate.norm, axis=1)
+        lowered = certificate.radius - 8 * (n_features + 16) * eps * sizes
+        certificate = replace(certificate, radius=np.maximum(lowered, 0))
     stretch = composed.operator_norm(certificate.norm)
     return certificate.scaled(1 / stretch if stretch else np.inf, n_features=n_features)
 
@@ -95,6 +106,12 @@ def _steps_and_smoother(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
         f"{type(estimator).__name__} has no certify; pass a smoothed classifier, or a pipeline or "
         "a refitted search that ends in one"
     )
+
+
+def _resolution(X: Any) -> float:
+    """The relative rounding error of the floats in X."""
+    dtype = np.asarray(X).dtype
+    return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
 
 
 def _affine_or_error(name: str, step: Any, n_features: int) -> Affine:

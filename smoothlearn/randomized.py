@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    clone,
+    is_classifier,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -27,7 +33,7 @@ from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.theory.gaussian import draws_needed, max_radius
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.linear import Linear, as_linear
-from smoothlearn.views.network import as_network, is_network
+from smoothlearn.views.network import as_network, is_network, target_dtype
 from smoothlearn.views.predictor import frame_library, predictor_votes, rebuild_frame
 
 Counts = NDArray[np.int64]
@@ -79,7 +85,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     noise_seed_ : int
         Key of the noise, 128 bits.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (d,)
         If X was a data frame.
 
     References
@@ -147,11 +153,12 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
             If X is not finite, y has one class, a parameter is out of range, a denoiser has
             another sigma, or a frozen base does not know a label.
         """
+        self.__dict__.pop("sigma_", None)
         sigma = as_finite("sigma", self.sigma)
         self._check_draws()
         torch_device(self.device)
+        _check_base(self.estimator)
         routed = self._route(fit_params)
-        self.__dict__.pop("sigma_", None)
         library = frame_library(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -176,7 +183,11 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         -------
         ndarray of shape (n,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        X = self._check_rows(X)
+        exact = self._exact_view()
+        if exact is not None:
+            return self.classes_[(exact.margin(X) > 0).astype(np.intp)]
+        return self.classes_[self._ballot(X)("predict", self.n_draws).argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> FloatArray:
         r"""Vote frequencies among ``n_draws``, estimates of :math:`P(h(x + \varepsilon) = c)`.
@@ -288,6 +299,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     def _check_draws(self) -> None:
         check_scalar(self.n_draws, "n_draws", Integral, min_val=1)
         check_scalar(self.n_certify_draws, "n_certify_draws", Integral, min_val=1)
+        check_scalar(self.confidence_level, "confidence_level", Real)
         as_probability("confidence_level", self.confidence_level, ends=False)
 
     def _check_rows(self, X: Any) -> FloatArray:
@@ -307,6 +319,8 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self, X: FloatArray, y: NDArray[Any], seed: int, fit_params: dict[str, Any]
     ) -> tuple[Any, NDArray[Any]]:
         if isinstance(self.estimator, FrozenEstimator):
+            check_is_fitted(self.estimator, "classes_")
+            _same_features("estimator", getattr(self.estimator, "n_features_in_", None), X)
             classes = np.asarray(self.estimator.classes_)
             unknown = np.setdiff1d(y, classes)
             if unknown.size:
@@ -319,10 +333,13 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         seed_nested(base, seed)
         classes, indices = np.unique(y, return_inverse=True)
         if is_network(base):
+            if target_dtype(base) is np.float32 and len(classes) > 2:
+                raise ValueError(f"a NeuralNetBinaryClassifier has two classes, y {len(classes)}")
             with private_torch_rng(seed, torch_device(self.device)):
-                base.fit(X.astype(np.float32), indices.astype(np.int64), **fit_params)
+                base.fit(X.astype(np.float32), indices.astype(target_dtype(base)), **fit_params)
         else:
             base.fit(self._as_given(X), y, **fit_params)
+            classes = np.asarray(getattr(base, "classes_", classes))
         return base, classes
 
     def _as_given(self, X: FloatArray) -> Any:
@@ -488,7 +505,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         if isinstance(self.denoiser, str) and self.denoiser == "passthrough":
             return None
         denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
-        if not hasattr(denoiser, "denoise_on"):
+        if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
             raise TypeError(
                 f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
                 "'passthrough' or None, or make other preprocessing a part of the estimator"
@@ -496,11 +513,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         if isinstance(denoiser, FrozenEstimator):
             check_is_fitted(denoiser)
             _same_sigma(denoiser.sigma_, sigma)
-            if denoiser.n_features_in_ != X.shape[1]:
-                raise ValueError(
-                    f"the frozen denoiser was fitted on {denoiser.n_features_in_} features, X has "
-                    f"{X.shape[1]}"
-                )
+            _same_features("denoiser", denoiser.n_features_in_, X)
             return denoiser
         denoiser = clone(denoiser)
         if denoiser.sigma is not None:
@@ -509,8 +522,22 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         return denoiser.set_params(sigma=sigma).fit(X)
 
 
+def _check_base(estimator: Any) -> None:
+    usable = not isinstance(estimator, type) and hasattr(estimator, "predict")
+    if not usable or not is_classifier(estimator):
+        raise TypeError(
+            f"estimator must be a classifier, got {estimator!r}; wrap a torch module in skorch's "
+            "NeuralNetClassifier"
+        )
+
+
+def _same_features(name: str, given: int | None, X: FloatArray) -> None:
+    if given is not None and given != X.shape[1]:
+        raise ValueError(f"the frozen {name} was fitted on {given} features, X has {X.shape[1]}")
+
+
 def _same_sigma(given: float, sigma: float) -> None:
-    if given != sigma:
+    if as_finite("denoiser__sigma", given) != sigma:
         raise ValueError(
             f"the denoiser has sigma={given}, the classifier sigma={sigma}: the noise must be the "
             "same; leave the denoiser's at None and set, or search over, the classifier's"

@@ -146,7 +146,7 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 #: Energies by name, as functions of the number of features.
 ENERGIES: dict[str, Callable[[int], Energy]] = {
-    "gradient-step-mlp": lambda d: GradientStepEnergy(d, mlp(d, 128, 64, d)),
+    "gradient-step-mlp": lambda d: GradientStepEnergy(d, mlp(d, 256, 128, d)),
     "mlp": lambda d: CalibratedEnergy(d, mlp(d, 1024, 512, 1)),
 }
 
@@ -169,6 +169,8 @@ def make_energy(module: Any, n_features: int) -> Energy:
                 "an nn.Module class that maps (n, d) to one scalar a row"
             )
         return ENERGIES[name](n_features)
+    if not callable(module):
+        raise TypeError(f"module must be a name, or an nn.Module class or instance, got {module!r}")
     network = deepcopy(module) if isinstance(module, nn.Module) else module(n_features)
     if not isinstance(network, nn.Module):
         raise TypeError(f"module={module!r} gave {type(network).__name__}, not a torch nn.Module")
@@ -208,9 +210,9 @@ def _spread_first_layer(
 
 def load_energy(module: Any, n_features: int, weights: dict[str, np.ndarray]) -> Energy:
     """The energy whose parameters and constants are these NumPy arrays, in eval mode."""
-    with private_torch_rng(0):
+    with private_torch_rng(0), torch.inference_mode(False):
         energy = make_energy(module, n_features)
-    energy.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+        energy.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return energy.eval().requires_grad_(False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ def private_torch_rng(seed: int, device: torch.device | None = None) -> Iterator
     """
     devices = [device] if device is not None and device.type == "cuda" else []
     with _GLOBAL_RNG, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed % 2**64)
+        torch.default_generator.manual_seed(seed % 2**64)  # torch.manual_seed seeds CUDA as well
+        for cuda in devices:
+            with torch.cuda.device(cuda):
+                torch.cuda.manual_seed(seed % 2**64)
         yield
 
 
@@ -35,9 +39,13 @@ def torch_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not one; use 'auto', 'cpu' or 'cuda'") from error
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not one that torch finds here; use 'auto', 'cpu' or 'cuda'"
+        ) from error
+    return found
 
 
 def spawn_seeds(random_state: Any, names: tuple[str, ...]) -> dict[str, int]:
@@ -51,8 +59,12 @@ def spawn_seeds(random_state: Any, names: tuple[str, ...]) -> dict[str, int]:
         entropy = np.random.SeedSequence(
             random_state.randint(2**32, size=4, dtype=np.uint64).tolist()
         )
-    else:
+    elif isinstance(random_state, Integral) and int(random_state) >= 0:
         entropy = np.random.SeedSequence(int(random_state))
+    else:
+        raise ValueError(
+            f"random_state must be None, an int >= 0 or a RandomState, got {random_state!r}"
+        )
     words = (child.generate_state(4, np.uint32).tobytes() for child in entropy.spawn(len(names)))
     return {name: int.from_bytes(word, "little") for name, word in zip(names, words, strict=True)}
 

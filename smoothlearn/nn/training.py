@@ -77,7 +77,7 @@ def train_denoiser(
     """
     rows = torch.from_numpy(X.astype(np.float32))
     order = torch.randperm(len(rows), generator=generator_on(torch.device("cpu"), seed))
-    n_valid = round(validation_fraction * len(rows))
+    n_valid = min(round(validation_fraction * len(rows)), len(rows) - 1)
     held_out, kept = rows[order[:n_valid]].to(device), rows[order[n_valid:]].to(device)
     n_steps = math.ceil(len(kept) / batch_size)
     n_epochs = max(10, math.ceil(AUTO_STEPS / n_steps)) if max_epochs == "auto" else max_epochs

@@ -43,7 +43,8 @@ def row_seeds(X: NDArray[np.float64], *, sigma: float, noise_seed: int, purpose:
     """
     key = noise_seed.to_bytes(16, "little")
     shift = int.from_bytes(hashlib.blake2b(key, digest_size=6).digest(), "little") / 2**48
-    cells = (np.floor(X * (8 / sigma) + shift) + 0.0).astype("<f8")
+    with np.errstate(over="ignore"):  # the largest floats share a cell at infinity
+        cells = (np.floor(X * (8 / sigma) + shift) + 0.0).astype("<f8")
     person = purpose.encode()
     return [
         int.from_bytes(
@@ -95,8 +96,8 @@ def count_votes(
     ndarray of shape (n, n_classes), int64
         Rows sum to ``n_draws``.
     """
-    rows = torch.as_tensor(np.ascontiguousarray(X)).to(device)
-    spread = torch.as_tensor(noise, dtype=rows.dtype).to(device)
+    rows = torch.tensor(np.ascontiguousarray(X), device=device)
+    spread = torch.tensor(noise, dtype=rows.dtype, device=device)
 
     def task(start: int) -> torch.Tensor:
         with _one_torch_thread():
@@ -140,7 +141,7 @@ def _count_row(
         else:
             batch = buffer.mul_(spread).add_(x)
         counted = min(size, n_draws - done)
-        counts.scatter_add_(0, vote(batch, generator)[:counted], ones[:counted])
+        counts.scatter_add_(0, vote(batch.detach(), generator)[:counted], ones[:counted])
 
 
 _threads_lock = threading.Lock()

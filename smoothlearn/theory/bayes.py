@@ -407,7 +407,7 @@ def linear_gaussian_radius(
     r"""``|⟨w, x⟩ + b/β|/‖w‖``, the distance to the boundary of :func:`linear_gaussian_score`.
 
     The exact ℓ2 radius of that smoothed classifier: the label holds at every shorter distance
-    and flips just beyond it along w. It is the radius (1/β) |⟨w, βx⟩ + b|/‖w‖ of [1]_ with the
+    and flips just beyond it along w. It is the radius ``(1/β) |⟨w, βx⟩ + b|/‖w‖`` of [1]_ with the
     factor multiplied out. With b = 0 it is the margin of h, and denoising has gained
     nothing; with b ≠ 0 the boundary has moved away from the origin, so the side of the origin
     gains (1/β − 1)|b|/‖w‖, the other side loses as much, and the points between the two

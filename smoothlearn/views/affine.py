@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ class Affine:
         The diagonal of A where A is diagonal, else A.
     shift : ndarray of shape (d,) or (k,)
         The vector c.
+    sizes : Affine or None
+        The sum of the absolute values of the terms of each entry of A and c, which bounds its
+        rounding error. None where every entry is one term.
 
     Examples
     --------
@@ -45,6 +48,7 @@ class Affine:
 
     linear: FloatArray
     shift: FloatArray
+    sizes: Affine | None = None
 
     @classmethod
     def identity(cls, n_features: int) -> Affine:
@@ -61,8 +65,16 @@ class Affine:
         """W A, the rows of W seen from before the map."""
         return weights * self.linear if self.linear.ndim == 1 else weights @ self.linear
 
+    def absolute(self) -> Affine:
+        r"""The map of :math:`|x|` to a sum that bounds the rounding errors of Ax + c, times eps."""
+        return self.sizes or Affine(np.abs(self.linear), np.abs(self.shift))
+
     def then(self, outer: Affine) -> Affine:
         """The composition ``outer(self(x))``."""
+        sizes = self.absolute()._then(outer.absolute())
+        return replace(self._then(outer), sizes=sizes)
+
+    def _then(self, outer: Affine) -> Affine:
         shift = outer(self.shift[np.newaxis])[0]
         if self.linear.ndim == 1 and outer.linear.ndim == 1:
             return Affine(outer.linear * self.linear, shift)
@@ -76,8 +88,9 @@ class Affine:
         """
         if self.linear.ndim == 1:
             return float(np.max(np.abs(self.linear), initial=0.0)) * (1 + 1e-14)
-        slack = 8 * sum(self.linear.shape) * np.finfo(float).eps * np.linalg.norm(self.linear)
-        return float(np.linalg.norm(self.linear, norm) + slack)
+        slack = 8 * sum(self.linear.shape) * np.finfo(float).eps
+        error = slack * np.linalg.norm(self.absolute().linear)
+        return float(np.linalg.norm(self.linear, norm) + error)
 
 
 def as_affine(transformer: Any, n_features: int) -> Affine | None:
@@ -93,31 +106,34 @@ def as_affine(transformer: Any, n_features: int) -> Affine | None:
         return as_affine(transformer.estimator, n_features)
     if isinstance(transformer, Pipeline):
         return compose((step for _, step in transformer.steps), n_features)
-    if isinstance(transformer, FunctionTransformer) and transformer.func is None:
+    kind = type(transformer)  # a subclass may transform otherwise
+    if kind is FunctionTransformer and transformer.func is None:
         return identity
     if getattr(transformer, "clip", False):
         return None
-    if isinstance(transformer, StandardScaler):
+    if kind is StandardScaler:
         return _centred(
             n_features,
             transformer.mean_ if transformer.with_mean else None,
             transformer.scale_ if transformer.with_std else None,
         )
-    if isinstance(transformer, RobustScaler):
+    if kind is RobustScaler:
         return _centred(
             n_features,
             transformer.center_ if transformer.with_centering else None,
             transformer.scale_ if transformer.with_scaling else None,
         )
-    if isinstance(transformer, MaxAbsScaler):
+    if kind is MaxAbsScaler:
         return _centred(n_features, None, transformer.scale_)
-    if isinstance(transformer, MinMaxScaler):
+    if kind is MinMaxScaler:
         return Affine(np.asarray(transformer.scale_, float), np.asarray(transformer.min_, float))
-    if isinstance(transformer, PCA):
+    if kind is PCA:
         components = np.asarray(transformer.components_, float)
         if transformer.whiten:
             components = components / np.sqrt(transformer.explained_variance_)[:, np.newaxis]
-        return Affine(components, -components @ np.asarray(transformer.mean_, float))
+        mean = np.asarray(transformer.mean_, float)
+        sizes = Affine(np.abs(components), np.abs(components) @ np.abs(mean))
+        return Affine(components, -components @ mean, sizes)
     return None
 
 

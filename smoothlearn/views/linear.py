@@ -22,12 +22,13 @@ class Linear:
     ----------
     weights : ndarray of shape (n_classes, d), or (1, d) for two classes
     offsets : ndarray of shape (n_classes,) or (1,)
-    offset_sizes : ndarray of the shape of offsets
-        Sum of the absolute values of the terms of each offset, which bounds its rounding error.
+    weight_sizes, offset_sizes : ndarray of the shapes of weights and offsets
+        Sum of the absolute values of the terms of each entry, which bounds its rounding error.
     """
 
     weights: FloatArray
     offsets: FloatArray
+    weight_sizes: FloatArray
     offset_sizes: FloatArray
 
     @property
@@ -50,14 +51,16 @@ class Linear:
         infinite where w = 0, as no perturbation changes that classifier.
         """
         weights = self.weights[0]
-        length = np.linalg.norm(weights)
+        size = np.max(np.abs(weights), initial=0.0)
         score = self.scores(X)[:, 0]
         sign = np.where(score > 0, 1.0, -1.0)
-        if length == 0:
+        if size == 0:
             return np.asarray(sign * np.inf)
+        length = size * np.linalg.norm(weights / size)  # squares of small weights would be 0
         rounding = (len(weights) + 16) * np.finfo(float).eps
-        error = rounding * (np.abs(X) @ np.abs(weights) + self.offset_sizes[0])
-        distance = np.maximum(np.abs(score) - error, 0) / (length * (1 + rounding))
+        error = rounding * (np.abs(X) @ self.weight_sizes[0] + self.offset_sizes[0])
+        longest = length + rounding * size * np.linalg.norm(self.weight_sizes[0] / size)
+        distance = np.maximum(np.abs(score) - error, 0) / longest
         return np.asarray(sign * distance)
 
     def noise_factor(self) -> FloatArray:
@@ -92,10 +95,12 @@ def as_linear(model: Any, n_features: int) -> Linear | None:
     raw = _read_coefficients(final, front.shift.size)
     if raw is None or not _agrees(raw, final):
         return None
+    sizes = front.absolute()
     return Linear(
         front.pull_back(raw.weights),
         raw.scores(front.shift[np.newaxis])[0],
-        np.abs(raw.weights) @ np.abs(front.shift) + raw.offset_sizes,
+        sizes.pull_back(raw.weight_sizes),
+        raw.weight_sizes @ sizes.shift + raw.offset_sizes,
     )
 
 
@@ -110,7 +115,7 @@ def _read_coefficients(model: Any, n_features: int) -> Linear | None:
     if coef.shape != (n_rows, n_features) or len(intercept) not in (1, n_rows):
         return None
     offsets = np.broadcast_to(intercept, n_rows).copy()
-    return Linear(coef, offsets, np.abs(offsets))
+    return Linear(coef, offsets, np.abs(coef), np.abs(offsets))
 
 
 def _agrees(view: Linear, model: Any) -> bool:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -34,6 +35,7 @@ class Network:
         """The function from a float32 batch of raw inputs to class indices on the device."""
         module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)
         front = _affine_layer(self.front, device)
+        n_classes = len(self.net.classes_)
         threshold = getattr(self.net, "threshold", None)
         outputs = _probabilities(self.net) if threshold is not None else _scores(self.net)
 
@@ -42,7 +44,13 @@ class Network:
             output = outputs(output[0] if isinstance(output, tuple) else output)
             if threshold is not None:
                 return (output.reshape(len(batch)) > threshold).long()
-            return output.reshape(len(batch), -1).argmax(dim=1)
+            output = output.reshape(len(batch), -1)
+            if output.shape[1] != n_classes:
+                raise ValueError(
+                    f"the network has {output.shape[1]} outputs and was fitted on {n_classes} "
+                    "classes; give it one output a class"
+                )
+            return output.argmax(dim=1)
 
         return vote
 
@@ -59,6 +67,12 @@ def final_estimator(model: Any) -> Any:
 def is_network(model: Any) -> bool:
     """Whether a skorch net is what learns inside the model: it sees float32 X and integer y."""
     return isinstance(final_estimator(model), NeuralNet)
+
+
+def target_dtype(model: Any) -> type[np.generic]:
+    """The dtype of class indices that the net is fitted with: its loss asks for it."""
+    binary = isinstance(final_estimator(model), NeuralNetBinaryClassifier)
+    return np.float32 if binary else np.int64
 
 
 def as_network(model: Any, n_features: int) -> Network | None:

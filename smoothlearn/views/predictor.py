@@ -19,23 +19,31 @@ def frame_library(X: Any) -> str | None:
 
 
 def rebuild_frame(X: FloatArray, columns: Any, library: str | None) -> Any:
-    """The rows of X as a frame of the library with these columns, or X itself without one."""
-    if library is None:
+    """The rows of X as a frame of the library with these columns, or X itself without either."""
+    if library is None or columns is None:
         return X
-    names = {"pandas": "columns", "polars": "schema"}[library]
-    return import_module(library).DataFrame(X, **{names: list(columns)})
+    names = list(columns)
+    if library == "polars":  # which would take a square array by columns
+        return import_module(library).DataFrame(X, schema=names, orient="row")
+    return import_module(library).DataFrame(X, columns=names)
 
 
 def predictor_votes(
     predict: Callable[[Any], Any], classes: Any, as_input: Callable[[FloatArray], Any]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function from a batch to class indices, the sorted ``classes`` first to last.
+    """The function from a batch to class indices, positions in the array ``classes``.
 
     ``as_input`` turns the batch, as a float64 array, into what ``predict`` takes.
     """
 
+    order = np.argsort(classes)
+
     def vote(batch: torch.Tensor) -> torch.Tensor:
         labels = np.asarray(predict(as_input(batch.cpu().numpy().astype(np.float64))))
-        return torch.from_numpy(np.searchsorted(classes, labels)).to(batch.device)
+        indices = order[np.searchsorted(classes, labels, sorter=order).clip(max=len(order) - 1)]
+        if not np.array_equal(classes[indices], labels):
+            unknown = labels[classes[indices] != labels][:3].tolist()
+            raise ValueError(f"the base predicts {unknown}, which is not among {classes.tolist()}")
+        return torch.from_numpy(indices).to(batch.device)
 
     return vote

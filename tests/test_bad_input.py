@@ -1,0 +1,468 @@
+"""Bad input gives an error that names it, and leaves nothing that looks fitted."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
+
+from smoothlearn import (
+    CertifiedAccuracyScorer,
+    DEENDenoiser,
+    EmpiricalBayesSmoothedClassifier,
+    ParzenDenoiser,
+    RandomizedSmoothingClassifier,
+    certify,
+)
+
+X, y = make_blobs(60, n_features=3, centers=3, random_state=0)
+DRAWS = {"n_draws": 20, "n_certify_draws": 100, "random_state": 0}
+NET = {
+    "module__in_features": 3,
+    "max_epochs": 2,
+    "train_split": None,
+    "verbose": 0,
+}
+
+
+def three_class_net():
+    return NeuralNetClassifier(
+        nn.Linear, criterion=nn.CrossEntropyLoss, module__out_features=3, **NET
+    )
+
+
+SMOOTHERS = {
+    "linear": RandomizedSmoothingClassifier(LogisticRegression(), **DRAWS),
+    "network": RandomizedSmoothingClassifier(three_class_net(), **DRAWS),
+    "predictor": RandomizedSmoothingClassifier(DecisionTreeClassifier(), **DRAWS),
+    "linear-deen": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(), denoiser=DEENDenoiser(max_epochs=1), **DRAWS
+    ),
+    "network-parzen": EmpiricalBayesSmoothedClassifier(
+        three_class_net(), denoiser=ParzenDenoiser(), **DRAWS
+    ),
+}
+DENOISERS = {"deen": DEENDenoiser(max_epochs=1), "parzen": ParzenDenoiser()}
+each_smoother = pytest.mark.parametrize("smoother", SMOOTHERS.values(), ids=SMOOTHERS)
+each_denoiser = pytest.mark.parametrize("denoiser", DENOISERS.values(), ids=DENOISERS)
+each_estimator = pytest.mark.parametrize(
+    "estimator", [*SMOOTHERS.values(), *DENOISERS.values()], ids=[*SMOOTHERS, *DENOISERS]
+)
+
+
+def assert_fit_fails(estimator, error, match, X=X, y=y):
+    """Fitting fails, and what failed is not fitted, whatever it was before."""
+    with pytest.raises(error, match=match):
+        estimator.fit(X, y)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(estimator)
+
+
+def with_entry(value):
+    broken = X.copy()
+    broken[7, 1] = value
+    return broken
+
+
+class TestRows:
+    @each_estimator
+    @pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity")])
+    def test_not_finite_in_fit(self, estimator, value, name):
+        estimator = clone(estimator).fit(X, y)
+        assert_fit_fails(estimator, ValueError, f"Input X contains {name}", X=with_entry(value))
+
+    @each_smoother
+    @pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (-np.inf, "infinity")])
+    def test_not_finite_after_fit(self, smoother, value, name):
+        smoother = clone(smoother).fit(X, y)
+        for method in ("predict", "predict_proba", "abstains", "certify", "certified_radius"):
+            with pytest.raises(ValueError, match=f"Input X contains {name}"):
+                getattr(smoother, method)(with_entry(value))
+
+    @each_smoother
+    def test_wrong_number_of_features(self, smoother):
+        smoother = clone(smoother).fit(X, y)
+        for method in ("predict", "predict_proba", "abstains", "certify", "certified_radius"):
+            with pytest.raises(ValueError, match=r"X has 2 features, but .* is expecting 3"):
+                getattr(smoother, method)(X[:, :2])
+
+    @each_denoiser
+    def test_wrong_number_of_features_to_denoise(self, denoiser):
+        denoiser = clone(denoiser).fit(X)
+        for method in ("transform", "energy", "score_samples", "score"):
+            with pytest.raises(ValueError, match=r"X has 2 features, but .* is expecting 3"):
+                getattr(denoiser, method)(X[:, :2])
+
+    @each_smoother
+    def test_no_rows_give_an_empty_certificate(self, smoother):
+        smoother = clone(smoother).fit(X, y)
+        certificate = smoother.certify(X[:0])
+        assert len(certificate) == 0
+        for array in (certificate.label, certificate.radius, certificate.abstained):
+            assert array.shape == (0,)
+        assert certificate.counts.shape == (0, 3)
+        assert certificate.label.dtype == smoother.classes_.dtype
+        assert smoother.predict(X[:0]).shape == (0,)
+        assert smoother.predict_proba(X[:0]).shape == (0, 3)
+        assert smoother.abstains(X[:0]).shape == (0,)
+        assert np.isnan(certificate.accuracy([], 0.1))
+
+    def test_no_rows_give_an_empty_certificate_in_closed_form_and_in_pipelines(self):
+        smoother = RandomizedSmoothingClassifier(LogisticRegression())
+        pipeline = make_pipeline(StandardScaler(), smoother).fit(X, y == 1)
+        for units in ("input", "smoother"):
+            assert len(certify(pipeline, X[:0], units=units)) == 0
+        assert smoother.certify(X[:0]).radius.shape == (0,)
+
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "abstains", "certify"])
+    @each_smoother
+    def test_before_fit(self, smoother, method):
+        with pytest.raises(NotFittedError, match=f"{type(smoother).__name__} instance is not"):
+            getattr(clone(smoother), method)(X)
+
+    def test_certify_before_fit(self):
+        pipeline = make_pipeline(StandardScaler(), clone(SMOOTHERS["linear"]))
+        for estimator in (clone(SMOOTHERS["linear"]), pipeline):
+            with pytest.raises(NotFittedError):
+                certify(estimator, X)
+
+    @each_denoiser
+    def test_denoiser_before_fit(self, denoiser):
+        for method in ("transform", "energy", "score_samples", "score"):
+            with pytest.raises(NotFittedError):
+                getattr(clone(denoiser), method)(X)
+
+
+class TestLabels:
+    @each_smoother
+    def test_one_class(self, smoother):
+        smoother = clone(smoother).fit(X, y)
+        assert_fit_fails(smoother, ValueError, "y has one class", y=np.ones(60, dtype=int))
+
+    @each_smoother
+    def test_regression_target(self, smoother):
+        assert_fit_fails(clone(smoother), ValueError, "Unknown label type: continuous", y=X[:, 0])
+
+    @each_smoother
+    def test_unknown_when_scored(self, smoother):
+        certificate = clone(smoother).fit(X, y).certify(X)
+        for score in (certificate.accuracy, certificate.average_radius, certificate.curve):
+            with pytest.raises(ValueError, match=r"never saw: \[8, 9\]; it knows \[0, 1, 2\]"):
+                score(np.where(y == 0, 8, np.where(y == 1, 9, y)))
+
+    def test_unknown_to_the_scorer(self):
+        smoother = clone(SMOOTHERS["linear"]).fit(X, y)
+        with pytest.raises(ValueError, match=r"never saw: \[5\]"):
+            CertifiedAccuracyScorer(radius=0.0)(smoother, X, np.where(y == 0, 5, y))
+
+    def test_unknown_to_a_frozen_base(self):
+        base = FrozenEstimator(LogisticRegression().fit(X, y))
+        smoother = RandomizedSmoothingClassifier(base)
+        assert_fit_fails(smoother, ValueError, r"does not know: \[3\]", y=y + 1)
+
+    def test_three_for_a_binary_net(self):
+        net = NeuralNetBinaryClassifier(nn.Linear, module__out_features=1, **NET)
+        smoother = RandomizedSmoothingClassifier(net)
+        assert_fit_fails(smoother, ValueError, "NeuralNetBinaryClassifier has two classes, y 3")
+
+
+class TestSettings:
+    @each_estimator
+    @pytest.mark.parametrize("sigma", [0, 0.0, -1.0, np.nan, np.inf])
+    def test_sigma_out_of_range(self, estimator, sigma):
+        estimator = clone(estimator).fit(X, y).set_params(sigma=sigma)
+        assert_fit_fails(estimator, ValueError, "sigma must be finite and > 0")
+
+    @each_estimator
+    @pytest.mark.parametrize("sigma", ["0.5", [0.5], True])
+    def test_sigma_is_no_number(self, estimator, sigma):
+        estimator = clone(estimator).fit(X, y).set_params(sigma=sigma)
+        assert_fit_fails(estimator, TypeError, "sigma must be one real number")
+
+    def test_classifiers_sigma_is_never_none(self):
+        smoother = RandomizedSmoothingClassifier(LogisticRegression(), sigma=None)
+        assert_fit_fails(smoother, TypeError, "sigma must be one real number, got None")
+
+    @each_smoother
+    @pytest.mark.parametrize("level", [0, 1, 0.0, 1.0, -0.1, 99.9, np.nan])
+    def test_confidence_level_out_of_range(self, smoother, level):
+        smoother = clone(smoother).set_params(confidence_level=level)
+        assert_fit_fails(smoother, ValueError, r"confidence_level must lie in \(0, 1\)")
+
+    @pytest.mark.parametrize("level", ["0.9", None, [0.9, 0.99]])
+    def test_confidence_level_is_no_number(self, level):
+        smoother = RandomizedSmoothingClassifier(LogisticRegression(), confidence_level=level)
+        assert_fit_fails(smoother, TypeError, "confidence_level must be")
+
+    @each_smoother
+    @pytest.mark.parametrize("name", ["n_draws", "n_certify_draws"])
+    @pytest.mark.parametrize(
+        ("draws", "error"),
+        [(0, ValueError), (-5, ValueError), (100.0, TypeError), ("9", TypeError)],
+    )
+    def test_draws(self, smoother, name, draws, error):
+        smoother = clone(smoother).set_params(**{name: draws})
+        assert_fit_fails(smoother, error, f"{name} .*must be")
+
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            ({"n_draws": 0}, "n_draws .*must be"),
+            ({"n_certify_draws": 10.5}, "n_certify_draws .*must be"),
+            ({"confidence_level": 1.0}, "confidence_level must lie"),
+            ({"device": "abacus"}, "device='abacus'"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["predict", "certify", "abstains"])
+    def test_settings_changed_after_fit_are_checked(self, change, match, method):
+        smoother = clone(SMOOTHERS["network"]).fit(X, y).set_params(**change)
+        with pytest.raises((ValueError, TypeError), match=match):
+            getattr(smoother, method)(X)
+
+    @pytest.mark.parametrize("device", ["abacus", None, "cuda:77", "mps"])
+    @pytest.mark.parametrize(
+        "estimator",
+        [SMOOTHERS["network"], SMOOTHERS["linear"], DENOISERS["deen"]],
+        ids=["network", "linear", "deen"],
+    )
+    def test_device(self, estimator, device):
+        estimator = clone(estimator).set_params(device=device)
+        assert_fit_fails(estimator, ValueError, f"device={device!r} is not one")
+
+    @pytest.mark.parametrize("seed", ["zero", -1, 1.5, np.random.default_rng(0)])
+    @pytest.mark.parametrize(
+        "estimator", [SMOOTHERS["linear"], DENOISERS["deen"]], ids=["linear", "deen"]
+    )
+    def test_random_state(self, estimator, seed):
+        estimator = clone(estimator).set_params(random_state=seed)
+        assert_fit_fails(estimator, ValueError, "random_state must be None, an int >= 0")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("max_epochs", 0),
+            ("max_epochs", 1.5),
+            ("max_epochs", "all"),
+            ("lr", 0.0),
+            ("lr", np.nan),
+            ("lr", "fast"),
+            ("batch_size", 0),
+            ("batch_size", 12.5),
+            ("validation_fraction", 1.0),
+            ("validation_fraction", -0.1),
+            ("validation_fraction", "some"),
+            ("patience", 0),
+            ("patience", 2.5),
+        ],
+    )
+    def test_training(self, name, value):
+        denoiser = DEENDenoiser(max_epochs=1).fit(X).set_params(**{name: value})
+        assert_fit_fails(denoiser, (ValueError, TypeError), f"{name} .*must be|{name} must be")
+
+    def test_all_but_every_row_for_validation(self):
+        denoiser = DEENDenoiser(max_epochs=1, validation_fraction=0.999).fit(X)
+        assert np.isfinite(denoiser.transform(X)).all()
+
+
+class TestEstimators:
+    @pytest.mark.parametrize(
+        "base",
+        [
+            None,
+            "svc",
+            LogisticRegression,
+            LinearRegression(),
+            StandardScaler(),
+            nn.Linear(3, 3),
+            make_pipeline(StandardScaler(), LinearRegression()),
+            FrozenEstimator(StandardScaler()),
+            NeuralNet(nn.Linear, nn.CrossEntropyLoss, module__out_features=3, **NET),
+        ],
+        ids=lambda base: repr(base)[:30],
+    )
+    def test_base_is_no_classifier(self, base):
+        smoother = RandomizedSmoothingClassifier(base)
+        assert_fit_fails(smoother, TypeError, "estimator must be a classifier, got")
+
+    @pytest.mark.parametrize(
+        "base", [LogisticRegression(), DecisionTreeClassifier(), three_class_net()]
+    )
+    def test_frozen_base_was_never_fitted(self, base):
+        smoother = RandomizedSmoothingClassifier(FrozenEstimator(clone(base)))
+        assert_fit_fails(smoother, NotFittedError, "not fitted yet")
+
+    @pytest.mark.parametrize("base", [LogisticRegression(), DecisionTreeClassifier()])
+    def test_frozen_base_of_other_features(self, base):
+        smoother = RandomizedSmoothingClassifier(FrozenEstimator(clone(base).fit(X[:, :2], y)))
+        assert_fit_fails(smoother, ValueError, "frozen estimator was fitted on 2 features, X has 3")
+
+    @pytest.mark.parametrize(
+        "denoiser",
+        [
+            "deen",
+            "none",
+            False,
+            ParzenDenoiser,
+            StandardScaler(),
+            FrozenEstimator(StandardScaler().fit(X)),
+            make_pipeline(StandardScaler(), ParzenDenoiser()),
+        ],
+        ids=lambda denoiser: repr(denoiser)[:30],
+    )
+    def test_denoiser_of_another_kind(self, denoiser):
+        smoother = EmpiricalBayesSmoothedClassifier(LogisticRegression(), denoiser=denoiser)
+        assert_fit_fails(smoother, TypeError, r"is not a denoiser; use DEENDenoiser\(\)")
+
+    @each_denoiser
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_denoiser_of_another_sigma(self, denoiser, frozen):
+        denoiser = clone(denoiser).set_params(sigma=0.3)
+        if frozen:
+            denoiser = FrozenEstimator(denoiser.fit(X))
+        smoother = EmpiricalBayesSmoothedClassifier(LogisticRegression(), denoiser=denoiser)
+        match = r"denoiser has sigma=0\.3, the classifier sigma=0\.5.*leave the denoiser's at None"
+        assert_fit_fails(smoother, ValueError, match)
+        smoother.set_params(sigma=0.3).fit(X, y)
+        assert smoother.sigma_ == smoother.denoiser_.sigma_ == 0.3
+
+    @each_denoiser
+    def test_frozen_denoiser_whose_own_default_is_another_sigma(self, denoiser):
+        frozen = FrozenEstimator(clone(denoiser).fit(X))
+        smoother = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(), denoiser=frozen, sigma=0.25
+        )
+        assert_fit_fails(smoother, ValueError, r"denoiser has sigma=0\.5, the classifier sigma=0")
+
+    def test_denoisers_sigma_is_no_number(self):
+        smoother = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(), denoiser=ParzenDenoiser(sigma="0.5")
+        )
+        assert_fit_fails(smoother, TypeError, "denoiser__sigma must be one real number, got '0.5'")
+
+    @each_denoiser
+    def test_frozen_denoiser_was_never_fitted(self, denoiser):
+        smoother = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(), denoiser=FrozenEstimator(clone(denoiser))
+        )
+        assert_fit_fails(smoother, NotFittedError, "not fitted yet")
+
+    @each_denoiser
+    def test_frozen_denoiser_of_other_features(self, denoiser):
+        smoother = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(), denoiser=FrozenEstimator(clone(denoiser).fit(X[:, :2]))
+        )
+        assert_fit_fails(smoother, ValueError, "frozen denoiser was fitted on 2 features, X has 3")
+
+    def test_energy_with_relu_inside_a_classifier(self):
+        network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+        smoother = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(), denoiser=DEENDenoiser(module=network, max_epochs=1)
+        )
+        assert_fit_fails(smoother, ValueError, "module contains ReLU")
+
+    @pytest.mark.parametrize(
+        ("module", "error", "match"),
+        [
+            ("unet", ValueError, "module='unet' is not known; use 'auto', 'gradient-step-mlp'"),
+            (None, TypeError, "module must be a name, or an nn.Module class or instance, got None"),
+            (lambda n_features: n_features, TypeError, "module=.* gave int, not a torch nn.Module"),
+        ],
+        ids=["name", "none", "function"],
+    )
+    def test_module(self, module, error, match):
+        assert_fit_fails(DEENDenoiser(module=module, max_epochs=1), error, match)
+
+    @pytest.mark.parametrize(
+        "smoother", [SMOOTHERS["network"], SMOOTHERS["predictor"], SMOOTHERS["network-parzen"]]
+    )
+    def test_base_that_fails_leaves_nothing_fitted(self, smoother):
+        smoother = clone(smoother).fit(X, y)
+        if hasattr(smoother.estimator, "max_depth"):
+            smoother.set_params(estimator__max_depth="deep")
+        else:
+            smoother.set_params(estimator__module__in_features=7)
+        assert_fit_fails(
+            smoother, (ValueError, RuntimeError), "max_depth|shapes cannot be multiplied"
+        )
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    steps = (StandardScaler(), PolynomialFeatures(2), clone(SMOOTHERS["linear"]))
+    return make_pipeline(*steps).fit(X, y)
+
+
+class TestSteps:
+    def test_step_that_is_not_affine_in_units_of_the_input(self, pipeline):
+        with pytest.raises(ValueError, match=r"'polynomialfeatures' \(PolynomialFeatures\) is not"):
+            certify(pipeline, X)
+        assert (certify(pipeline, X, units="smoother").radius > 0).any()
+
+    def test_step_that_is_not_affine_fails_the_scorer(self, pipeline):
+        scorer = CertifiedAccuracyScorer(radius=0.1)
+        with pytest.raises(ValueError, match="'polynomialfeatures'"):
+            cross_val_score(clone(pipeline), X, y, scoring=scorer, error_score="raise", cv=2)
+
+    @pytest.mark.parametrize("units", ["std", None, "Input"])
+    def test_units(self, pipeline, units):
+        with pytest.raises(ValueError, match="units must be 'input' or 'smoother'"):
+            certify(pipeline, X, units=units)
+
+    def test_final_estimator_that_certifies_nothing(self):
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+        with pytest.raises(TypeError, match="LogisticRegression has no certify; pass a smoothed"):
+            certify(pipeline, X)
+
+
+class TestWarnings:
+    @each_smoother
+    @pytest.mark.parametrize("level", [0.9, 0.999])
+    def test_draws_that_certify_nothing_say_how_many_would(self, smoother, level):
+        smoother = clone(smoother).set_params(n_certify_draws=1, confidence_level=level).fit(X, y)
+        with pytest.warns(UserWarning, match="n_certify_draws=1 certifies no radius") as record:
+            assert (smoother.certify(X[:5]).radius == 0).all()
+        assert len(record) == 1
+        assert record[0].filename == __file__
+        needed = int(str(record[0].message).split("at least ")[1].split()[0])
+        point = X[y == 1][:20]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            enough = smoother.set_params(n_certify_draws=needed).certify(point)
+        assert (enough.radius > 0).any()
+        with pytest.warns(UserWarning, match="certifies no radius"):
+            smoother.set_params(n_certify_draws=needed - 1).certify(point)
+
+    def test_no_draws_are_needed_in_closed_form(self):
+        smoother = RandomizedSmoothingClassifier(LogisticRegression(), n_certify_draws=1)
+        assert (smoother.fit(X, y == 1).certify(X).radius > 0).all()
+
+    def test_radius_of_the_scorer_beyond_the_largest(self):
+        smoother = clone(SMOOTHERS["linear"]).fit(X, y)
+        largest = smoother.certify(X).largest_radius
+        match = rf"no row can be certified at radius 2.*largest is {largest:.3g}"
+        with pytest.warns(UserWarning, match=match):
+            assert CertifiedAccuracyScorer(radius=2.0)(smoother, X, y) == 0.0
+        assert CertifiedAccuracyScorer(radius=0.99 * largest)(smoother, X, y) > 0
+
+    @pytest.mark.parametrize("name", ["network", "linear-deen", "network-parzen"])
+    def test_sigma_coarse_beside_the_features_in_single_precision(self, name):
+        smoother = clone(SMOOTHERS[name]).set_params(sigma=0.5)
+        smoother.fit(X, y)
+        with pytest.warns(UserWarning, match=r"sigma=0\.5 is coarse in float32 beside .* 1e\+06"):
+            smoother.predict(with_entry(1e6))
+
+    @pytest.mark.parametrize("name", ["linear", "predictor"])
+    def test_sigma_is_fine_in_double_precision(self, name):
+        smoother = clone(SMOOTHERS[name]).fit(X, y)
+        smoother.predict(with_entry(1e6))
