@@ -11,12 +11,19 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from smoothlearn.nn.energies import initialise, load_energy, make_energy, save_energy
-from smoothlearn.nn.randomness import generator_on, private_torch_rng, spawn_seeds, torch_device
+from smoothlearn.nn.randomness import (
+    generator_on,
+    private_torch_rng,
+    seed_nested,
+    spawn_seeds,
+    torch_device,
+)
 from smoothlearn.nn.training import train_denoiser
 from smoothlearn.theory.arguments import as_finite
 from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
@@ -397,3 +404,42 @@ class ParzenDenoiser(_Denoiser):
             return torch.softmax(logits, dim=1) @ rows + middle
 
         return denoise
+
+
+def fit_denoiser(denoiser: Any, X: FloatArray, sigma: float, seed: int) -> Any:
+    """The clone of a denoiser fitted for this noise, or a frozen one that was.
+
+    Raises
+    ------
+    TypeError
+        If it is not a denoiser.
+    ValueError
+        If it was given, or fitted for, another sigma, or was fitted on other features.
+    """
+    if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
+        raise TypeError(
+            f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
+            "'passthrough' or None, or make other preprocessing a part of the estimator"
+        )
+    if isinstance(denoiser, FrozenEstimator):
+        check_is_fitted(denoiser)
+        _same_sigma(denoiser.sigma_, sigma)
+        if denoiser.n_features_in_ != X.shape[1]:
+            raise ValueError(
+                f"the frozen denoiser was fitted on {denoiser.n_features_in_} features, X has "
+                f"{X.shape[1]}"
+            )
+        return denoiser
+    denoiser = clone(denoiser)
+    if denoiser.sigma is not None:
+        _same_sigma(denoiser.sigma, sigma)
+    seed_nested(denoiser, seed)
+    return denoiser.set_params(sigma=sigma).fit(X)
+
+
+def _same_sigma(given: float, sigma: float) -> None:
+    if as_finite("denoiser__sigma", given) != sigma:
+        raise ValueError(
+            f"the denoiser has sigma={given}, the classifier sigma={sigma}: the noise must be the "
+            "same; leave the denoiser's at None and set, or search over, the classifier's"
+        )

@@ -15,26 +15,23 @@ from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     MetaEstimatorMixin,
-    clone,
-    is_classifier,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from smoothlearn.bases import base_votes, check_base, fit_base
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import DEENDenoiser
-from smoothlearn.nn.randomness import private_torch_rng, seed_nested, spawn_seeds, torch_device
+from smoothlearn.denoisers import DEENDenoiser, fit_denoiser
+from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.nn.voting import Vote, count_votes, row_seeds
 from smoothlearn.theory.arguments import as_finite, as_probability
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.theory.gaussian import draws_needed, max_radius
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.linear import Linear, as_linear
-from smoothlearn.views.network import as_network, is_network, target_dtype
-from smoothlearn.views.predictor import frame_library, predictor_votes, rebuild_frame
+from smoothlearn.views.predictor import frame_library, rebuild_frame
 
 Counts = NDArray[np.int64]
 
@@ -157,7 +154,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         sigma = as_finite("sigma", self.sigma)
         self._check_draws()
         torch_device(self.device)
-        _check_base(self.estimator)
+        check_base(self.estimator)
         routed = self._route(fit_params)
         library = frame_library(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
@@ -167,7 +164,15 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         seeds = spawn_seeds(self.random_state, ("noise", "estimator", "denoiser"))
         self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
         self._frame_library = library
-        self.estimator_, self.classes_ = self._fit_base(X, y, seeds["estimator"], routed)
+        self.estimator_, self.classes_ = fit_base(
+            self.estimator,
+            X,
+            y,
+            as_given=self._as_given,
+            device=torch_device(self.device),
+            seed=seeds["estimator"],
+            fit_params=routed,
+        )
         self.noise_seed_ = seeds["noise"]
         self.sigma_ = sigma
         return self
@@ -315,33 +320,6 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         """The fitted denoiser between the noise and the base; None means none."""
         return None
 
-    def _fit_base(
-        self, X: FloatArray, y: NDArray[Any], seed: int, fit_params: dict[str, Any]
-    ) -> tuple[Any, NDArray[Any]]:
-        if isinstance(self.estimator, FrozenEstimator):
-            check_is_fitted(self.estimator, "classes_")
-            _same_features("estimator", getattr(self.estimator, "n_features_in_", None), X)
-            classes = np.asarray(self.estimator.classes_)
-            unknown = np.setdiff1d(y, classes)
-            if unknown.size:
-                raise ValueError(
-                    f"y has labels that the frozen estimator does not know: "
-                    f"{unknown[:5].tolist()}; it knows {classes[:10].tolist()}"
-                )
-            return self.estimator, classes
-        base = clone(self.estimator)
-        seed_nested(base, seed)
-        classes, indices = np.unique(y, return_inverse=True)
-        if is_network(base):
-            if target_dtype(base) is np.float32 and len(classes) > 2:
-                raise ValueError(f"a NeuralNetBinaryClassifier has two classes, y {len(classes)}")
-            with private_torch_rng(seed, torch_device(self.device)):
-                base.fit(X.astype(np.float32), indices.astype(target_dtype(base)), **fit_params)
-        else:
-            base.fit(self._as_given(X), y, **fit_params)
-            classes = np.asarray(getattr(base, "classes_", classes))
-        return base, classes
-
     def _as_given(self, X: FloatArray) -> Any:
         """The rows as a frame of the kind that ``fit`` got, for bases that select by name."""
         return rebuild_frame(X, getattr(self, "feature_names_in_", None), self._frame_library)
@@ -391,7 +369,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         if linear is not None and self.denoiser_ is None:
             vote, rows, noise = _largest, linear.scores(X), self.sigma_ * linear.noise_factor()
         else:
-            vote, dtype = self._vote(linear, device)
+            vote, dtype = self._vote(device)
             rows, noise = X.astype(dtype), self.sigma_
             _warn_coarse(rows, self.sigma_)
 
@@ -410,23 +388,15 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
         return ballot
 
-    def _vote(self, linear: Linear | None, device: torch.device) -> tuple[Vote, type]:
+    def _vote(self, device: torch.device) -> tuple[Vote, type]:
         """Noisy batch to class indices, and the dtype that the batch has to have."""
-        view = linear or as_network(self.estimator_, self.n_features_in_)
-        base = view.votes(device) if view else self._predictor()
+        base, dtype = base_votes(
+            self.estimator_, self.classes_, self.n_features_in_, device, self._as_given
+        )
         if self.denoiser_ is None:
-            return lambda batch, _: base(batch), np.float32 if view else np.float64
+            return lambda batch, _: base(batch), dtype
         denoise = self.denoiser_.denoise_on(device)
         return lambda batch, generator: base(denoise(batch, generator)), np.float32
-
-    def _predictor(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        predict = self.estimator_.predict
-        if is_network(self.estimator_):
-            indices = np.arange(len(self.classes_))
-            return predictor_votes(predict, indices, lambda X: X.astype(np.float32))
-        if hasattr(self.estimator_, "feature_names_in_"):
-            return predictor_votes(predict, self.classes_, self._as_given)
-        return predictor_votes(predict, self.classes_, np.asarray)
 
 
 class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
@@ -505,43 +475,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         if isinstance(self.denoiser, str) and self.denoiser == "passthrough":
             return None
         denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
-        if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
-            raise TypeError(
-                f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
-                "'passthrough' or None, or make other preprocessing a part of the estimator"
-            )
-        if isinstance(denoiser, FrozenEstimator):
-            check_is_fitted(denoiser)
-            _same_sigma(denoiser.sigma_, sigma)
-            _same_features("denoiser", denoiser.n_features_in_, X)
-            return denoiser
-        denoiser = clone(denoiser)
-        if denoiser.sigma is not None:
-            _same_sigma(denoiser.sigma, sigma)
-        seed_nested(denoiser, seed)
-        return denoiser.set_params(sigma=sigma).fit(X)
-
-
-def _check_base(estimator: Any) -> None:
-    usable = not isinstance(estimator, type) and hasattr(estimator, "predict")
-    if not usable or not is_classifier(estimator):
-        raise TypeError(
-            f"estimator must be a classifier, got {estimator!r}; wrap a torch module in skorch's "
-            "NeuralNetClassifier"
-        )
-
-
-def _same_features(name: str, given: int | None, X: FloatArray) -> None:
-    if given is not None and given != X.shape[1]:
-        raise ValueError(f"the frozen {name} was fitted on {given} features, X has {X.shape[1]}")
-
-
-def _same_sigma(given: float, sigma: float) -> None:
-    if as_finite("denoiser__sigma", given) != sigma:
-        raise ValueError(
-            f"the denoiser has sigma={given}, the classifier sigma={sigma}: the noise must be the "
-            "same; leave the denoiser's at None and set, or search over, the classifier's"
-        )
+        return fit_denoiser(denoiser, X, sigma, seed)
 
 
 def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

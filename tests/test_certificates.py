@@ -15,6 +15,8 @@ from scipy import stats
 from smoothlearn import Certificate
 
 NORMS = (1, 2, np.inf)
+#: Where 1.05 r is more than r.
+NORMAL = {"allow_subnormal": False}
 ANIMALS = np.array(["ant", "bee", "cat"])
 
 
@@ -50,7 +52,7 @@ def exact(radius, label=None, **changes):
 def labelled(draw):
     """A certificate of up to 20 rows, some tied, infinite or abstained, and true labels."""
     n = draw(st.integers(1, 20))
-    radius = st.one_of(st.sampled_from([0.0, 0.5, 1.0, np.inf]), st.floats(0, 5))
+    radius = st.one_of(st.sampled_from([0.0, 0.5, 1.0, np.inf]), st.floats(0, 5, **NORMAL))
     abstained = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     labels = st.lists(st.integers(0, 2), min_size=n, max_size=n)
     values = np.array(draw(st.lists(radius, min_size=n, max_size=n)))

@@ -14,8 +14,8 @@ import smoothlearn
 ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
-    "theory", "views", "nn", "certificates", "denoisers", "randomized", "xhat", "locally_biased",
-    "jobs", "metrics", "displays",
+    "theory", "views", "nn", "certificates", "denoisers", "bases", "randomized", "xhat",
+    "locally_biased", "jobs", "metrics", "displays",
 )  # fmt: skip
 FOLDERS = {
     "theory": (

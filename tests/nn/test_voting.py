@@ -316,7 +316,7 @@ def test_the_number_of_threads_returns_when_a_vote_fails(n_jobs):
 @pytest.mark.usefixtures("three_threads")
 def test_the_number_of_threads_returns_after_calls_that_overlap():
     both_inside, first_done = threading.Barrier(2, timeout=20), threading.Event()
-    seen = {}
+    seen, numbers = {}, []
 
     def call(name, waits):
         met = []
@@ -326,6 +326,7 @@ def test_the_number_of_threads_returns_after_calls_that_overlap():
                 met.append(both_inside.wait())
                 if waits:
                     assert first_done.wait(timeout=20)
+            numbers.append(torch.get_num_threads())
             return half_space(batch, generator)
 
         seen[name] = votes(ROWS[:2], vote)
@@ -337,6 +338,7 @@ def test_the_number_of_threads_returns_after_calls_that_overlap():
     for thread in threads:
         thread.join(timeout=60)
     np.testing.assert_array_equal(seen["a"], seen["b"])
+    assert set(numbers) == {1}, "the first to end gave its threads back to the other"
     assert torch.get_num_threads() == 3
 
 

@@ -122,7 +122,7 @@ class Shifted(LogisticRegression):
     """Another threshold than 0: the scores are linear, the labels follow another boundary."""
 
     def predict(self, X):
-        return self.classes_[(self.decision_function(X) > 0.1).astype(int)]
+        return self.classes_[(self.decision_function(X) > 1e-4).astype(int)]
 
 
 class Curved(LogisticRegression):
