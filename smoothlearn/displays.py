@@ -11,6 +11,8 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.jobs import certify
 from smoothlearn.theory.binomial import lower_bound, upper_bound
 
+_LIMIT_LABEL = "largest radius of these draws"
+
 
 class CertifiedAccuracyDisplay:
     r"""Certified accuracy against the radius, with its sampling interval.
@@ -176,27 +178,24 @@ class CertifiedAccuracyDisplay:
         )
         self.limit_ = None
         if np.isfinite(self.largest_radius):
+            named = _LIMIT_LABEL in (line.get_label() for line in ax.lines)
             self.limit_ = ax.axvline(
-                self.largest_radius, color=colour, linestyle=":", linewidth=1, alpha=0.8
+                self.largest_radius,
+                label="_" if named else _LIMIT_LABEL,
+                color=colour,
+                linestyle=":",
+                linewidth=1,
             )
             ax.update_datalim([(1.03 * self.largest_radius, 0)])
-            ax.text(
-                self.largest_radius,
-                0.02,
-                "largest radius of these draws",
-                transform=ax.get_xaxis_transform(),
-                rotation=90,
-                ha="right",
-                va="bottom",
-                fontsize="small",
-                color=colour,
-                clip_on=True,
-            ).set_in_layout(False)
         symbol = {1: "1", 2: "2", np.inf: "∞"}[self.norm]
         where = "units of X" if self.units == "input" else "units of the smoother's input"
         ax.set(xlabel=f"ℓ{symbol} radius ({where})", ylabel="Certified accuracy", ylim=(0, 1.02))
         ax.margins(x=0)
         if style["label"] is not None:
-            ax.legend()
+            entries = sorted(
+                zip(*ax.get_legend_handles_labels(), strict=True),
+                key=lambda entry: entry[1] == _LIMIT_LABEL,
+            )
+            ax.legend(*zip(*entries, strict=True))
         self.ax_, self.figure_ = ax, ax.figure
         return self

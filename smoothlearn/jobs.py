@@ -63,6 +63,9 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
     steps, smoother = _steps_and_smoother(estimator)
     check_is_fitted(smoother)
     n_rows, n_features = np.shape(X) if np.ndim(X) == 2 else (len(X), 0)
+    expected = getattr(estimator, "n_features_in_", n_features)
+    if steps and not n_rows and expected != n_features:
+        raise ValueError(f"X has {n_features} features, but {expected} were seen in fit")
     composed = Affine.identity(n_features)
     rows, eps = X, 0.0
     for name, step in steps:

@@ -280,7 +280,8 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     def certified_radius(self, X: Any) -> FloatArray:
         """The radius of ``certify``, of shape (n,); 0 where it abstains.
 
-        Serves as ``response_method`` of scikit-learn's DecisionBoundaryDisplay.
+        Serves as ``response_method`` of scikit-learn's DecisionBoundaryDisplay; its older versions
+        want a ``class_of_interest``, any, where there are more than two classes.
 
         Parameters
         ----------

@@ -369,3 +369,15 @@ class TestFailedFits:
             denoiser.fit(1e30 * moons)
         with pytest.raises(NotFittedError):
             check_is_fitted(denoiser)
+
+
+def test_a_module_without_parameters_is_refused():
+    class Square(nn.Module):
+        def __init__(self, n_features):
+            super().__init__()
+
+        def forward(self, u):
+            return u.square().sum(dim=1)
+
+    with pytest.raises(ValueError, match="no parameters to train"):
+        DEENDenoiser(module=Square).fit(np.random.default_rng(0).standard_normal((20, 2)))

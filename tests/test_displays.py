@@ -22,6 +22,8 @@ mpl.use("agg")
 
 import matplotlib.pyplot as plt
 
+LIMIT = "largest radius of these draws"
+
 
 @pytest.fixture(autouse=True)
 def _close_figures():
@@ -121,6 +123,10 @@ def test_the_label_names_the_norm(norm, symbol):
     assert display.ax_.get_ylabel() == "Certified accuracy"
 
 
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
 @pytest.mark.parametrize("sigmas", [(0.25, 0.5, 1.0), (1.0, 0.5, 0.25)])
 def test_several_curves_share_axes(sigmas):
     _, ax = plt.subplots()
@@ -130,8 +136,7 @@ def test_several_curves_share_axes(sigmas):
         )
         assert display.ax_ is ax
         assert display.figure_ is ax.figure
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == [f"σ = {sigma}" for sigma in sigmas]
+    assert legend(ax) == [*(f"σ = {sigma}" for sigma in sigmas), LIMIT]
     ax.figure.canvas.draw()
     left, right = ax.get_xlim()
     assert left == 0
@@ -159,9 +164,9 @@ def test_plot_again_with_another_name_and_style():
     assert display.plot(name="again", linestyle="--") is display
     assert display.ax_ is not first
     assert display.line_.get_linestyle() == "--"
-    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["again"]
+    assert legend(display.ax_) == ["again", LIMIT]
     display.plot(label="labelled")
-    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["labelled"]
+    assert legend(display.ax_) == ["labelled", LIMIT]
 
 
 def test_rows_that_nothing_limits_or_that_all_abstain():

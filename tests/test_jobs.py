@@ -251,3 +251,11 @@ def test_single_precision_rows_lower_exact_radii(data):
     double = certify(model, X.astype(np.float32).astype(np.float64)).radius
     assert (single <= double).all()
     np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-3)
+
+
+def test_a_wrong_number_of_columns_is_named_even_without_rows(data):
+    X, y = data[:2]
+    pipeline = make_pipeline(StandardScaler(), RandomizedSmoothingClassifier(LogisticRegression()))
+    pipeline.fit(X, y)
+    with pytest.raises(ValueError, match=f"1 features, but {X.shape[1]} were seen"):
+        certify(pipeline, X[:0, :1])

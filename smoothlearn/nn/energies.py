@@ -174,6 +174,8 @@ def make_energy(module: Any, n_features: int) -> Energy:
     network = deepcopy(module) if isinstance(module, nn.Module) else module(n_features)
     if not isinstance(network, nn.Module):
         raise TypeError(f"module={module!r} gave {type(network).__name__}, not a torch nn.Module")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"module={module!r} has no parameters to train")
     _refuse_kinks(network)
     return CalibratedEnergy(n_features, network)
 

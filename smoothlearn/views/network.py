@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
-from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from smoothlearn.views.affine import Affine, split_affine
@@ -78,9 +78,18 @@ def target_dtype(model: Any) -> type[np.generic]:
 def as_network(model: Any, n_features: int) -> Network | None:
     """The fitted model as a network of raw inputs, or None if it is not one."""
     split = split_affine(model, n_features)
-    if split is None or not isinstance(split[1], NeuralNet):
+    if split is None or not _predicts_like_skorch(split[1]):
         return None
     return Network(*split)
+
+
+def _predicts_like_skorch(net: Any) -> bool:
+    """Whether the net is a classifier that predicts as skorch's own classes do."""
+    for kind in (NeuralNetBinaryClassifier, NeuralNetClassifier):
+        if isinstance(net, kind):
+            methods = ("predict", "predict_proba", "forward_iter", "evaluation_step", "infer")
+            return all(getattr(type(net), name) is getattr(kind, name) for name in methods)
+    return False
 
 
 def _affine_layer(front: Affine, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -229,3 +229,13 @@ def test_votes_on_cuda():
     votes = as_network(net, 4).votes(torch.device("cuda"))(torch.from_numpy(PROBES).cuda())
     assert votes.is_cuda
     assert np.mean(votes.cpu().numpy() == net.predict(PROBES)) > 0.99
+
+
+class Contrary(NeuralNetClassifier):
+    def predict(self, X):
+        return 2 - super().predict(X)
+
+
+def test_a_net_with_its_own_predict_is_not_a_view():
+    assert as_network(fitted(NeuralNetClassifier(Network, **TRAINING)), 4) is not None
+    assert as_network(fitted(Contrary(Network, **TRAINING)), 4) is None
