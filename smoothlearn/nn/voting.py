@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -99,16 +99,18 @@ def count_votes(
     rows = torch.tensor(np.ascontiguousarray(X), device=device)
     spread = torch.tensor(noise, dtype=rows.dtype, device=device)
 
+    n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * effective_n_jobs(n_jobs))))
+
     def task(start: int) -> torch.Tensor:
         with _one_torch_thread():
-            stop = min(start + _ROWS_A_TASK, len(rows))
+            stop = min(start + n_rows, len(rows))
             counts = torch.zeros((stop - start, n_classes), dtype=torch.int64, device=device)
             for i in range(start, stop):
                 generator = generator_on(device, seeds[i])
                 _count_row(vote, rows[i], generator, spread, n_draws, counts[i - start])
             return counts
 
-    tasks = (delayed(task)(start) for start in range(0, len(rows), _ROWS_A_TASK))
+    tasks = (delayed(task)(start) for start in range(0, len(rows), n_rows))
     blocks = []
     with (
         tqdm(total=len(rows), unit="row", disable=verbose <= 0) as progress,
