@@ -10,15 +10,21 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
 
 from smoothlearn.nn.randomness import private_torch_rng, seed_nested
 from smoothlearn.views.affine import FloatArray
-from smoothlearn.views.linear import as_linear
-from smoothlearn.views.network import as_network, is_network, target_dtype
-from smoothlearn.views.predictor import predictor_votes
+from smoothlearn.views.copies import per_thread
+from smoothlearn.views.linear import Linear, as_linear
+from smoothlearn.views.network import Network, as_network, is_network, target_dtype
+from smoothlearn.views.predictor import check_same_columns, predictor_votes
 
 Votes = Callable[[torch.Tensor], torch.Tensor]
+
+_PROBES = 200
+_TIES = 0.01
 
 
 def check_base(estimator: Any) -> None:
@@ -37,6 +43,7 @@ def fit_base(
     y: NDArray[Any],
     *,
     as_given: Callable[[FloatArray], Any],
+    columns: Any,
     device: torch.device,
     seed: int,
     fit_params: dict[str, Any],
@@ -44,9 +51,10 @@ def fit_base(
     """The fitted clone of a base and its classes, or a frozen base as it is.
 
     A net sees float32 rows and class indices, anything else rows ``as_given`` and y unchanged.
+    ``columns`` are the names of the columns of X, or None.
     """
     if isinstance(estimator, FrozenEstimator):
-        return estimator, _frozen_classes(estimator, X, y)
+        return estimator, _frozen_classes(estimator, X, y, columns)
     base = clone(estimator)
     seed_nested(base, seed)
     classes, indices = np.unique(y, return_inverse=True)
@@ -60,35 +68,124 @@ def fit_base(
     return base, classes
 
 
+def trusted_kind(
+    base: Any,
+    classes: NDArray[Any],
+    X: FloatArray,
+    *,
+    as_given: Callable[[FloatArray], Any],
+    sigma: float,
+    seed: int,
+) -> str:
+    """How a fitted base votes: "linear", "network", or by its ``predict``, "labels" or "indices".
+
+    A structure that was read off the base is trusted if its votes are those of ``predict``, on
+    training rows with and without noise.
+
+    Raises
+    ------
+    ValueError
+        If ``predict`` depends on the other rows or on chance: votes would not be independent.
+    """
+    rng = np.random.default_rng(seed)
+    rows = X[rng.permutation(len(X))[:_PROBES]]
+    rows = np.concatenate([rows, rows + sigma * rng.standard_normal(rows.shape)])
+    spoken = "indices" if _predicts_indices(base) else "labels"
+    probes, cpu = torch.from_numpy(rows), torch.device("cpu")
+    with private_torch_rng(seed):
+        predict = base_votes(base, spoken, classes, X.shape[1], cpu, as_given)
+        said = predict(probes)
+        _check_rowwise(said, predict(probes.flip(0)).flip(0))
+        linear = as_linear(base, X.shape[1])
+        if linear is not None and _mostly_equal(torch.from_numpy(linear.labels(rows)), said):
+            return "linear"
+        network = as_network(base, X.shape[1])
+        if network is not None and _mostly_equal(network.votes(cpu)(probes.float()), said):
+            return "network"
+    return spoken
+
+
+def base_view(base: Any, kind: str, n_features: int) -> Linear | Network | None:
+    """The structure of a base of this kind, None where its ``predict`` is all that is known."""
+    if kind == "linear":
+        return as_linear(base, n_features)
+    return as_network(base, n_features) if kind == "network" else None
+
+
 def base_votes(
     base: Any,
+    kind: str,
     classes: NDArray[Any],
     n_features: int,
     device: torch.device,
     as_given: Callable[[FloatArray], Any],
-) -> tuple[Votes, type]:
-    """The function from a batch to class indices, and the dtype it wants rows in.
+    n_threads: int = 1,
+) -> Votes:
+    """The function from a batch to class indices, which ``n_threads`` threads may call at once.
 
     On the device where the structure of the base is known, else its own ``predict`` on the CPU.
     """
-    view = as_linear(base, n_features) or as_network(base, n_features)
+    view = base_view(base, kind, n_features)
     if view is not None:
-        return view.votes(device), np.float32
-    if is_network(base):
-        indices = np.arange(len(classes))
-        return predictor_votes(base.predict, indices, lambda X: X.astype(np.float32)), np.float64
-    as_input = as_given if hasattr(base, "feature_names_in_") else np.asarray
-    return predictor_votes(base.predict, classes, as_input), np.float64
+        return view.votes(device)
+    model = per_thread(base) if n_threads > 1 else lambda: base
+
+    def predict(X: Any) -> Any:
+        return model().predict(X)
+
+    if kind == "labels":
+        as_input = as_given if hasattr(base, "feature_names_in_") else np.asarray
+        return predictor_votes(predict, classes, as_input)
+    votes = predictor_votes(predict, np.arange(len(classes)), lambda X: X.astype(np.float32))
+
+    def vote(batch: torch.Tensor) -> torch.Tensor:
+        with private_torch_rng(0):  # data loaders draw from the global generator
+            return votes(batch)
+
+    return vote
 
 
-def _frozen_classes(estimator: FrozenEstimator, X: FloatArray, y: NDArray[Any]) -> NDArray[Any]:
-    check_is_fitted(estimator, "classes_")
-    n_features = getattr(estimator, "n_features_in_", X.shape[1])
-    if n_features != X.shape[1]:
+def _predicts_indices(base: Any) -> bool:
+    """Whether ``predict`` gives class indices: it does for nets, whatever else they stand in."""
+    if not isinstance(base, FrozenEstimator):
+        return is_network(base)  # fitted here, on indices
+    split = base.estimator
+    while not isinstance(split, NeuralNet):
+        if isinstance(split, Pipeline):
+            split = split.steps[-1][1]
+        elif hasattr(split, "best_estimator_"):
+            split = split.best_estimator_
+        else:
+            return False
+    return True
+
+
+def _check_rowwise(said: torch.Tensor, again: torch.Tensor) -> None:
+    if not _mostly_equal(said, again):
         raise ValueError(
-            f"the frozen estimator was fitted on {n_features} features, X has {X.shape[1]}"
+            "the estimator predicts the same rows differently in another order: its predictions "
+            "depend on chance or on the other rows, and its votes would not be independent; use "
+            "one whose predict is a function of the row"
         )
+
+
+def _mostly_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal but for near ties, which rounding decides."""
+    return bool((one != other).double().mean() <= _TIES)
+
+
+def _frozen_classes(
+    estimator: FrozenEstimator, X: FloatArray, y: NDArray[Any], columns: Any
+) -> NDArray[Any]:
+    check_is_fitted(estimator, "classes_")
+    check_same_columns("estimator", estimator, X, columns)
     classes = np.asarray(estimator.classes_)
+    numbered = classes.dtype.kind in "iu" and _predicts_indices(estimator)
+    if numbered and not np.array_equal(classes, np.arange(len(classes))):
+        raise ValueError(
+            f"the frozen net predicts indices, and its classes are {classes.tolist()}; fit it on "
+            "0, 1, ..., or name its classes otherwise"
+        )
     unknown = np.setdiff1d(y, classes)
     if unknown.size:
         raise ValueError(

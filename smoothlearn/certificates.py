@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from smoothlearn.theory import gaussian
 from smoothlearn.theory.binomial import winner_and_rival_bounds
 
+PROCEDURES = ("exact", "fixed", "two-stage", "anytime", "capped")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Certificate:
@@ -55,6 +57,9 @@ class Certificate:
         Draws behind ``counts``.
     tested_radius : float or None
         Where the decision was made at one radius: that radius. Others cannot be read off then.
+    displacement : ndarray of shape (n,) or None
+        What was subtracted from the radius, because the votes were cast around a point so far from
+        the row: rounding, in this certificate's norm and units.
 
     Examples
     --------
@@ -88,12 +93,23 @@ class Certificate:
     p_upper: NDArray[np.float64] | None = None
     n_draws: NDArray[np.int64] | None = None
     tested_radius: float | None = None
+    displacement: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        if not np.all(self.radius >= 0):
+            raise ValueError("radius must be >= 0 and not NaN")
+        if self.norm not in (1, 2, np.inf):
+            raise ValueError(f"norm must be 1, 2 or inf, got {self.norm}")
+        if not 0 < self.confidence_level <= 1:
+            raise ValueError(f"confidence_level must lie in (0, 1], got {self.confidence_level}")
+        if self.units not in ("input", "smoother"):
+            raise ValueError(f"units must be 'input' or 'smoother', got {self.units!r}")
+        if self.procedure not in PROCEDURES:
+            raise ValueError(f"procedure must be one of {PROCEDURES}, got {self.procedure!r}")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                frozen = value.view()
+                frozen = value.copy()
                 frozen.flags.writeable = False
                 object.__setattr__(self, field.name, frozen)
 
@@ -288,23 +304,36 @@ class Certificate:
             confidence_level=level,
             n_features=self.n_features,
         )
-        return replace(
-            again,
-            radius=_rounded_down(again.radius * self.scale),
-            norm=self.norm,
-            units=self.units,
-            scale=self.scale,
-        )
+        again = again.scaled(self.scale, norm=self.norm, units=self.units)
+        return again if self.displacement is None else again.displaced(self.displacement)
 
     def scaled(self, factor: float, **changes: Any) -> Certificate:
         """The certificate with every radius multiplied by a factor and rounded down."""
-        tested = self.tested_radius
+        tested, moved = self.tested_radius, self.displacement
         return replace(
             self,
             radius=_rounded_down(self.radius * np.where(self.radius > 0, factor, 0.0)),
             scale=self.scale * factor,
             tested_radius=None if tested is None else float(_rounded_down(tested * factor)),
+            displacement=None if moved is None else moved * np.where(moved > 0, factor, 0.0),
             **changes,
+        )
+
+    def displaced(self, distance: NDArray[np.float64]) -> Certificate:
+        """The certificate of rows up to a distance from the points that were certified.
+
+        Parameters
+        ----------
+        distance : ndarray of shape (n,)
+            In the certificate's norm and units; rows whose radius does not exceed it abstain.
+        """
+        lost = (distance > 0) & ~(self.radius > distance)
+        radius = _rounded_down(np.where(lost, 0.0, self.radius) - np.where(lost, 0.0, distance))
+        return replace(
+            self,
+            radius=np.where(distance > 0, np.maximum(radius, 0.0), self.radius),
+            abstained=self.abstained | lost,
+            displacement=distance + (0.0 if self.displacement is None else self.displacement),
         )
 
     def to_norm(self, norm: float) -> Certificate:

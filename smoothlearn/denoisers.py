@@ -27,6 +27,8 @@ from smoothlearn.nn.randomness import (
 from smoothlearn.nn.training import train_denoiser
 from smoothlearn.theory.arguments import as_finite
 from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
+from smoothlearn.views.copies import per_thread
+from smoothlearn.views.predictor import check_same_columns
 
 FloatArray = NDArray[np.float64]
 Denoise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -34,6 +36,8 @@ Denoise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 #: Noise of a denoiser that is used alone.
 DEFAULT_SIGMA = 0.5
 _BLOCK_ROWS = 4096
+#: Rounding of the logits above which the Parzen denoiser computes in float64.
+_COARSE_LOGIT = 1e-3
 _SCORE_SEED = 20_200_509
 
 
@@ -314,10 +318,11 @@ class DEENDenoiser(_Denoiser):
     def denoise_on(self, device: torch.device) -> Denoise:
         with torch.inference_mode(False):
             energy = load_energy(self.module_, self.n_features_in_, self.weights_).to(device)
+        my_energy = per_thread(energy)
 
         def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             with torch.no_grad():
-                return energy(batch)
+                return my_energy()(batch)
 
         return denoise
 
@@ -395,26 +400,31 @@ class ParzenDenoiser(_Denoiser):
 
     def denoise_on(self, device: torch.device) -> Denoise:
         centre = self.rows_.mean(axis=0)
-        rows = torch.tensor(self.rows_ - centre, dtype=torch.float32, device=device)
+        rows = torch.tensor(self.rows_ - centre, device=device)
         offsets = rows.square().sum(dim=1) / (-2 * self.sigma_**2)
-        middle = torch.tensor(centre, dtype=torch.float32, device=device)
+        exact = bool(offsets.abs().max() * torch.finfo(torch.float32).eps < _COARSE_LOGIT)
+        dtype = torch.float32 if exact else torch.float64
+        rows, offsets = rows.to(dtype), offsets.to(dtype)
+        middle = torch.tensor(centre, dtype=dtype, device=device)
 
         def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            logits = torch.addmm(offsets, batch - middle, rows.T, alpha=self.sigma_**-2)
-            return torch.softmax(logits, dim=1) @ rows + middle
+            logits = torch.addmm(offsets, batch.to(dtype) - middle, rows.T, alpha=self.sigma_**-2)
+            return (torch.softmax(logits, dim=1) @ rows + middle).to(batch.dtype)
 
         return denoise
 
 
-def fit_denoiser(denoiser: Any, X: FloatArray, sigma: float, seed: int) -> Any:
+def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> Any:
     """The clone of a denoiser fitted for this noise, or a frozen one that was.
+
+    ``columns`` are the names of the columns of X, or None.
 
     Raises
     ------
     TypeError
         If it is not a denoiser.
     ValueError
-        If it was given, or fitted for, another sigma, or was fitted on other features.
+        If it was given, or fitted for, another sigma, or was fitted on other columns.
     """
     if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
         raise TypeError(
@@ -424,11 +434,7 @@ def fit_denoiser(denoiser: Any, X: FloatArray, sigma: float, seed: int) -> Any:
     if isinstance(denoiser, FrozenEstimator):
         check_is_fitted(denoiser)
         _same_sigma(denoiser.sigma_, sigma)
-        if denoiser.n_features_in_ != X.shape[1]:
-            raise ValueError(
-                f"the frozen denoiser was fitted on {denoiser.n_features_in_} features, X has "
-                f"{X.shape[1]}"
-            )
+        check_same_columns("denoiser", denoiser, X, columns)
         return denoiser
     denoiser = clone(denoiser)
     if denoiser.sigma is not None:

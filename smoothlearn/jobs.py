@@ -83,11 +83,9 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
         return replace(certificate, units="smoother")
     if not steps:
         return certificate
-    if certificate.confidence_level == 1:  # others stand on draws, which are rounded as well
-        rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows, float)
-        sizes = np.linalg.norm(composed.absolute()(np.abs(rows)), certificate.norm, axis=1)
-        lowered = certificate.radius - 8 * (n_features + 16) * eps * sizes
-        certificate = replace(certificate, radius=np.maximum(lowered, 0))
+    rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows, float)
+    sizes = np.linalg.norm(composed.absolute()(np.abs(rows)), certificate.norm, axis=1)
+    certificate = certificate.displaced(8 * (n_features + 16) * eps * sizes)
     stretch = composed.operator_norm(certificate.norm)
     return certificate.scaled(1 / stretch if stretch else np.inf, n_features=n_features)
 
@@ -96,7 +94,7 @@ def _steps_and_smoother(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
     """Fitted transformers in front, first one first, and the smoother behind them."""
     if hasattr(estimator, "certify"):
         return [], estimator
-    if isinstance(estimator, Pipeline):
+    if type(estimator) is Pipeline:
         inner, smoother = _steps_and_smoother(estimator.steps[-1][1])
         return list(estimator.steps[:-1]) + inner, smoother
     if isinstance(estimator, FrozenEstimator):

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from sklearn.base import (
@@ -21,7 +22,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from smoothlearn.bases import base_votes, check_base, fit_base
+from smoothlearn.bases import base_votes, check_base, fit_base, trusted_kind
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers import DEENDenoiser, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
@@ -161,7 +162,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         check_classification_targets(y)
         if len(np.unique(y)) < 2:
             raise ValueError(f"y has one class, {y[0]!r}; a classifier needs at least two")
-        seeds = spawn_seeds(self.random_state, ("noise", "estimator", "denoiser"))
+        seeds = spawn_seeds(self.random_state, ("noise", "estimator", "denoiser", "probes"))
         self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
         self._frame_library = library
         self.estimator_, self.classes_ = fit_base(
@@ -169,9 +170,18 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
             X,
             y,
             as_given=self._as_given,
+            columns=self._columns(),
             device=torch_device(self.device),
             seed=seeds["estimator"],
             fit_params=routed,
+        )
+        self._kind = trusted_kind(
+            self.estimator_,
+            self.classes_,
+            X,
+            as_given=self._as_given,
+            sigma=sigma,
+            seed=seeds["probes"],
         )
         self.noise_seed_ = seeds["noise"]
         self.sigma_ = sigma
@@ -191,7 +201,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         X = self._check_rows(X)
         exact = self._exact_view()
         if exact is not None:
-            return self.classes_[(exact.margin(X) > 0).astype(np.intp)]
+            return self._exact_certificate(X, exact).label
         return self.classes_[self._ballot(X)("predict", self.n_draws).argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> FloatArray:
@@ -210,8 +220,10 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         X = self._check_rows(X)
         exact = self._exact_view()
         if exact is not None:
-            scaled = exact.margin(X) / self.sigma_
-            return np.column_stack([ndtr(-scaled), ndtr(scaled)])
+            certificate = self._exact_certificate(X, exact)
+            won = certificate.label[:, np.newaxis] == self.classes_
+            p_winner = ndtr(certificate.radius / self.sigma_)[:, np.newaxis]
+            return np.where(won, p_winner, 1 - p_winner)
         return np.asarray(self._ballot(X)("predict", self.n_draws) / self.n_draws)
 
     def abstains(self, X: Any) -> NDArray[np.bool_]:
@@ -265,10 +277,10 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         X = self._check_rows(X)
         exact = self._exact_view()
         if exact is not None:
-            return self._exact_certificate(exact.margin(X))
+            return self._exact_certificate(X, exact)
         self._warn_few_draws()
         ballot = self._ballot(X)
-        return Certificate.from_counts(
+        certificate = Certificate.from_counts(
             winner=ballot("predict", self.n_draws).argmax(axis=1),
             counts=ballot("certify", self.n_certify_draws),
             classes=self.classes_,
@@ -276,6 +288,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
             confidence_level=self.confidence_level,
             n_features=self.n_features_in_,
         )
+        return certificate.displaced(self._rounding(X))
 
     def certified_radius(self, X: Any) -> FloatArray:
         """The radius of ``certify``, of shape (n,); 0 where it abstains.
@@ -291,7 +304,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         -------
         ndarray of shape (n,), float64
         """
-        return self.certify(X).radius
+        return self.certify(X).radius.copy()
 
     def get_metadata_routing(self) -> MetadataRouter:
         """What ``fit`` passes on to the base."""
@@ -323,20 +336,28 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
     def _as_given(self, X: FloatArray) -> Any:
         """The rows as a frame of the kind that ``fit`` got, for bases that select by name."""
-        return rebuild_frame(X, getattr(self, "feature_names_in_", None), self._frame_library)
+        return rebuild_frame(X, self._columns(), self._frame_library)
+
+    def _columns(self) -> Any:
+        return getattr(self, "feature_names_in_", None)
 
     def _exact_view(self) -> Linear | None:
         """The base where g = h is known in closed form: linear, two classes, no denoiser."""
-        if len(self.classes_) != 2 or self.denoiser_ is not None:
+        if len(self.classes_) != 2 or self.denoiser_ is not None or self._kind != "linear":
             return None
         return as_linear(self.estimator_, self.n_features_in_)
 
-    def _exact_certificate(self, margin: FloatArray) -> Certificate:
-        p_lower = ndtr(np.abs(margin) / self.sigma_)
+    def _exact_certificate(self, X: FloatArray, view: Linear) -> Certificate:
+        """The margin, where it has the label of the base; where rounding hides it, abstain."""
+        label = self.estimator_.predict(self._as_given(X)) if len(X) else self.classes_[:0]
+        margin = view.margin(X)
+        agrees = self.classes_[(margin > 0).astype(np.intp)] == label
+        radius = np.where(agrees & ~np.isnan(margin), np.abs(margin), 0.0)
+        p_lower = ndtr(radius / self.sigma_)
         return Certificate(
-            label=self.classes_[(margin > 0).astype(np.intp)],
-            radius=np.abs(margin),
-            abstained=np.zeros(len(margin), dtype=bool),
+            label=label,
+            radius=radius,
+            abstained=radius == 0,
             norm=2,
             confidence_level=1.0,
             units="input",
@@ -364,14 +385,13 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     def _ballot(self, X: FloatArray) -> Callable[[str, int], Counts]:
         """The function from a purpose and a number of draws to vote counts for the rows of X."""
         device = torch_device(self.device)
-        linear = as_linear(self.estimator_, self.n_features_in_)
         vote: Vote
         noise: float | FloatArray
-        if linear is not None and self.denoiser_ is None:
+        linear = as_linear(self.estimator_, self.n_features_in_) if self._projects() else None
+        if linear is not None:
             vote, rows, noise = _largest, linear.scores(X), self.sigma_ * linear.noise_factor()
         else:
-            vote, dtype = self._vote(device)
-            rows, noise = X.astype(dtype), self.sigma_
+            vote, rows, noise = self._vote(device), X.astype(self._dtype()), self.sigma_
             _warn_coarse(rows, self.sigma_)
 
         def ballot(purpose: str, n_draws: int) -> Counts:
@@ -389,15 +409,37 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
         return ballot
 
-    def _vote(self, device: torch.device) -> tuple[Vote, type]:
-        """Noisy batch to class indices, and the dtype that the batch has to have."""
-        base, dtype = base_votes(
-            self.estimator_, self.classes_, self.n_features_in_, device, self._as_given
+    def _projects(self) -> bool:
+        """Whether votes are cast on the scores of a linear base, with noise of their dimension."""
+        return self._kind == "linear" and self.denoiser_ is None
+
+    def _dtype(self) -> type[np.floating]:
+        """The precision of noisy rows: double for a base that is known by its predict alone."""
+        known = self._kind in ("linear", "network")
+        return np.float32 if known or self.denoiser_ is not None else np.float64
+
+    def _rounding(self, X: FloatArray) -> FloatArray:
+        """How far every row is from the point that the votes are cast around."""
+        if self._projects():
+            return np.zeros(len(X))
+        with np.errstate(over="ignore"):
+            return np.linalg.norm(X - X.astype(self._dtype()), axis=1) * (1 + 1e-12)
+
+    def _vote(self, device: torch.device) -> Vote:
+        """Noisy batch to class indices."""
+        base = base_votes(
+            self.estimator_,
+            self._kind,
+            self.classes_,
+            self.n_features_in_,
+            device,
+            self._as_given,
+            n_threads=effective_n_jobs(self.n_jobs),
         )
         if self.denoiser_ is None:
-            return lambda batch, _: base(batch), dtype
+            return lambda batch, _: base(batch)
         denoise = self.denoiser_.denoise_on(device)
-        return lambda batch, generator: base(denoise(batch, generator)), np.float32
+        return lambda batch, generator: base(denoise(batch, generator))
 
 
 class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
@@ -476,7 +518,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         if isinstance(self.denoiser, str) and self.denoiser == "passthrough":
             return None
         denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
-        return fit_denoiser(denoiser, X, sigma, seed)
+        return fit_denoiser(denoiser, X, self._columns(), sigma, seed)
 
 
 def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

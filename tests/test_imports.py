@@ -21,7 +21,7 @@ FOLDERS = {
     "theory": (
         "arguments", "binomial", "stopping", "gaussian", "bayes", "locally_biased", "lipschitz",
     ),
-    "views": ("affine", "linear", "kernel", "network", "predictor"),
+    "views": ("copies", "affine", "linear", "kernel", "network", "predictor"),
     "nn": (
         "randomness", "energies", "networks", "lipschitz", "training", "attacks", "dynamics",
         "voting",

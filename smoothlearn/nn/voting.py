@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
+from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from smoothlearn.nn.randomness import generator_on
@@ -19,6 +20,8 @@ Vote = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 #: Draws forwarded at once. Part of the algorithm: other chunks mean other noise, hence other votes.
 CHUNK = {"cpu": 500, "cuda": 10_000}
+#: Wide rows are forwarded fewer at once, to hold so many numbers at most.
+CHUNK_ENTRIES = {"cpu": 2**22, "cuda": 2**26}
 _ROWS_A_TASK = 16
 
 
@@ -77,7 +80,7 @@ def count_votes(
     vote : callable
         From a batch of shape (chunk, d), of the dtype of X and on the device, and a generator (for
         votes that are random themselves) to class indices of shape (chunk,). The batch is a buffer
-        that is overwritten by the next one. May take gradients inside.
+        that is overwritten by the next one. May take gradients inside; called by all row threads.
     X : ndarray of shape (n, d)
         float32 or float64, which is the dtype computed in.
     seeds : list of int
@@ -132,7 +135,7 @@ def _count_row(
     n_draws: int,
     counts: torch.Tensor,
 ) -> None:
-    size = min(CHUNK.get(x.device.type, CHUNK["cpu"]), n_draws)
+    size = min(_chunk(x), n_draws)
     width = spread.shape[1] if spread.ndim == 2 else len(x)
     buffer = torch.empty((size, width), dtype=x.dtype, device=x.device)
     ones = torch.ones(size, dtype=torch.int64, device=x.device)
@@ -144,6 +147,11 @@ def _count_row(
             batch = buffer.mul_(spread).add_(x)
         counted = min(size, n_draws - done)
         counts.scatter_add_(0, vote(batch.detach(), generator)[:counted], ones[:counted])
+
+
+def _chunk(x: torch.Tensor) -> int:
+    kind = x.device.type if x.device.type in CHUNK else "cpu"
+    return max(1, min(CHUNK[kind], CHUNK_ENTRIES[kind] // len(x)))
 
 
 _threads_lock = threading.Lock()

@@ -104,9 +104,9 @@ def as_affine(transformer: Any, n_features: int) -> Affine | None:
         return identity
     if isinstance(transformer, FrozenEstimator):
         return as_affine(transformer.estimator, n_features)
-    if isinstance(transformer, Pipeline):
-        return compose((step for _, step in transformer.steps), n_features)
     kind = type(transformer)  # a subclass may transform otherwise
+    if kind is Pipeline:
+        return compose((step for _, step in transformer.steps), n_features)
     if kind is FunctionTransformer and transformer.func is None:
         return identity
     if getattr(transformer, "clip", False):
@@ -130,7 +130,9 @@ def as_affine(transformer: Any, n_features: int) -> Affine | None:
     if kind is PCA:
         components = np.asarray(transformer.components_, float)
         if transformer.whiten:
-            components = components / np.sqrt(transformer.explained_variance_)[:, np.newaxis]
+            spread = np.sqrt(transformer.explained_variance_)
+            floor = np.finfo(spread.dtype).eps  # as in PCA.transform
+            components = components / np.maximum(spread, floor)[:, np.newaxis]
         mean = np.asarray(transformer.mean_, float)
         sizes = Affine(np.abs(components), np.abs(components) @ np.abs(mean))
         return Affine(components, -components @ mean, sizes)
@@ -151,13 +153,15 @@ def compose(transformers: Any, n_features: int) -> Affine | None:
 def split_affine(model: Any, n_features: int) -> tuple[Affine, Any] | None:
     """The affine steps in front of a fitted model and the estimator behind them.
 
-    None where a leading step is not affine. Frozen estimators and searches are opened.
+    None where a leading step is not affine. scikit-learn's own pipelines, searches and frozen
+    estimators are opened; subclasses are not, as they may predict otherwise.
     """
     if isinstance(model, FrozenEstimator):
         return split_affine(model.estimator, n_features)
-    if hasattr(model, "best_estimator_"):
+    own = type(model).__module__.startswith("sklearn.")
+    if own and hasattr(model, "best_estimator_"):
         return split_affine(model.best_estimator_, n_features)
-    if not isinstance(model, Pipeline):
+    if type(model) is not Pipeline:
         return Affine.identity(n_features), model
     front = compose((step for _, step in model.steps[:-1]), n_features)
     if front is None:

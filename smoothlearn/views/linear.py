@@ -122,15 +122,18 @@ def _agrees(view: Linear, model: Any) -> bool:
     model = copy(model)
     if hasattr(model, "feature_names_in_"):
         del model.feature_names_in_
+    size = max(float(np.abs(view.offsets).max()), 1.0)  # the scores are of this order
+    length = float(np.linalg.norm(view.weights, axis=1).max()) or 1.0
     rng = np.random.default_rng(0)
     probes = rng.standard_normal((32, view.weights.shape[1])) * np.logspace(-2, 2, 32)[:, None]
+    probes *= size / length
     if view.two_class and view.weights.any():
-        normal = view.weights[0] / np.linalg.norm(view.weights)
+        normal = view.weights[0] / length
         foot = probes - np.outer(view.margin(probes), normal)
-        step = 1e-6 * (1 + np.abs(probes).max(axis=1, keepdims=True)) * normal
-        probes = np.concatenate([probes, foot + step, foot - step])
+        steps = np.outer(size / length * np.logspace(-5, 1, 32), normal)
+        probes = np.concatenate([probes, foot + steps, foot - steps])
     scores = view.scores(probes)
     said = np.asarray(model.decision_function(probes)).reshape(len(probes), -1)
-    if said.shape != scores.shape or not np.allclose(said, scores, rtol=1e-6, atol=1e-9):
+    if said.shape != scores.shape or not np.allclose(said, scores, rtol=1e-6, atol=1e-9 * size):
         return False
     return np.array_equal(model.predict(probes), model.classes_[view.labels(probes)])

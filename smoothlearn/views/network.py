@@ -14,6 +14,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from smoothlearn.views.affine import Affine, split_affine
+from smoothlearn.views.copies import per_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +35,14 @@ class Network:
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of raw inputs to class indices on the device."""
         module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)
+        my_module = per_thread(module)
         front = _affine_layer(self.front, device)
         n_classes = len(self.net.classes_)
         threshold = getattr(self.net, "threshold", None)
         outputs = _probabilities(self.net) if threshold is not None else _scores(self.net)
 
         def vote(batch: torch.Tensor) -> torch.Tensor:
-            output = module(front(batch))
+            output = my_module()(front(batch))
             output = outputs(output[0] if isinstance(output, tuple) else output)
             if threshold is not None:
                 return (output.reshape(len(batch)) > threshold).long()

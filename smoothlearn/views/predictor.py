@@ -28,6 +28,21 @@ def rebuild_frame(X: FloatArray, columns: Any, library: str | None) -> Any:
     return import_module(library).DataFrame(X, columns=names)
 
 
+def check_same_columns(name: str, frozen: Any, X: FloatArray, columns: Any) -> None:
+    """Raise a ValueError unless a frozen model was fitted on columns as many and named as these."""
+    n_features = getattr(frozen, "n_features_in_", X.shape[1])
+    if n_features != X.shape[1]:
+        raise ValueError(
+            f"the frozen {name} was fitted on {n_features} features, X has {X.shape[1]}"
+        )
+    seen = getattr(frozen, "feature_names_in_", None)
+    if seen is not None and columns is not None and list(seen) != list(columns):
+        raise ValueError(
+            f"the frozen {name} was fitted on the columns {list(seen)[:5]}, X has "
+            f"{list(columns)[:5]}; give both the same columns in the same order"
+        )
+
+
 def predictor_votes(
     predict: Callable[[Any], Any], classes: Any, as_input: Callable[[FloatArray], Any]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
