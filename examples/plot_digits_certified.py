@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import time
+from datetime import date
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
@@ -98,7 +99,8 @@ for name, certificate in certificates.items():
     print(f"{name:<27}{row}{seconds.get(name, 0):7.1f}")
 packages = ("smoothlearn", "scikit-learn", "torch", "numpy")
 print(", ".join(f"{package} {version(package)}" for package in packages), end=", ")
-print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores")
+print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores", end=", ")
+print(date.today().isoformat())
 
 # %%
 # The picture.

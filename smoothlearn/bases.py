@@ -133,10 +133,11 @@ def base_votes(
     def predict(X: Any) -> Any:
         return model().predict(X)
 
-    if kind == "labels":
+    spoken = np.arange(len(classes)) if kind == "indices" else classes
+    if not is_network(base):
         as_input = as_given if hasattr(base, "feature_names_in_") else np.asarray
-        return predictor_votes(predict, classes, as_input)
-    votes = predictor_votes(predict, np.arange(len(classes)), lambda X: X.astype(np.float32))
+        return predictor_votes(predict, spoken, as_input)
+    votes = predictor_votes(predict, spoken, lambda X: X.astype(np.float32))
 
     def vote(batch: torch.Tensor) -> torch.Tensor:
         with private_torch_rng(0):  # data loaders draw from the global generator

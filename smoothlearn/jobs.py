@@ -120,7 +120,7 @@ def _affine_or_error(name: str, step: Any, n_features: int) -> Affine:
     if affine is None:
         raise ValueError(
             f"units='input' needs affine steps in front of the smoother, and {name!r} "
-            f"({type(step).__name__}) is not one; move it into the smoother's base, or use "
-            "units='smoother' to read radii behind it"
+            f"({type(step).__name__}) is not known to be affine; move it into the smoother's base, "
+            "or use units='smoother' to read radii behind it"
         )
     return affine

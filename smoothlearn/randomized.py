@@ -51,7 +51,8 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     ----------
     estimator : classifier
         The base h: any scikit-learn classifier or pipeline, or a skorch net. Linear models and
-        nets, also behind scalers, run on the device. In a ``FrozenEstimator`` it is not refitted.
+        nets, also behind scalers, run on the device. Its ``predict`` must be a function of the row.
+        In a ``FrozenEstimator`` it is not refitted.
     sigma : float
         Standard deviation of the noise, in the units of X.
     n_draws : int

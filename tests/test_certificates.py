@@ -334,3 +334,46 @@ def test_to_frame():
         np.testing.assert_array_equal(frame[name], getattr(certificate, name))
     frame.loc[0, "radius"] = 7.0
     assert list(exact([1.0]).to_frame().columns) == names[:3]
+
+
+def test_the_caller_keeps_its_arrays_to_itself():
+    counts = np.array([[90, 10], [80, 20]])
+    certificate = from_counts(counts, [0, 0])
+    counts[:] = 0
+    assert certificate.counts.tolist() == [[90, 10], [80, 20]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("radius", np.array([np.nan, 1.0])),
+        ("radius", np.array([-1.0, 1.0])),
+        ("norm", 3),
+        ("confidence_level", 0.0),
+        ("confidence_level", 1.5),
+        ("units", "pixels"),
+        ("procedure", "peeking"),
+    ],
+)
+def test_impossible_values_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(from_counts(np.array([[90, 10], [80, 20]]), [0, 0]), **{field: value})
+
+
+def test_displacement_is_subtracted_at_every_level_and_in_every_unit():
+    certificate = from_counts(np.array([[900, 100], [700, 300], [510, 490]]), [0, 0, 0])
+    distance = np.array([0.1, 10.0, 0.0])
+    moved = certificate.displaced(distance)
+    assert moved.radius[0] == pytest.approx(certificate.radius[0] - 0.1, rel=1e-12)
+    assert moved.radius[0] < certificate.radius[0] - 0.1
+    assert moved.radius[1:].tolist() == [0, 0]
+    assert moved.abstained.tolist() == [False, True, certificate.abstained[2]]
+    scaled = moved.scaled(0.5).displaced(np.array([0.01, 0.0, 0.0]))
+    expected = certificate.at_confidence(0.9).radius * 0.5 - [0.06, 5.0, 0.0]
+    again = scaled.at_confidence(0.9)
+    np.testing.assert_allclose(again.radius, np.maximum(expected, 0), rtol=1e-12)
+    assert again.abstained[1]
+    np.testing.assert_allclose(again.displacement, [0.06, 5.0, 0.0])
+    unmoved = certificate.displaced(np.zeros(3))
+    assert np.array_equal(unmoved.radius, certificate.radius)
+    assert np.array_equal(unmoved.abstained, certificate.abstained)
