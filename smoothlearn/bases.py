@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from smoothlearn.nn.randomness import private_torch_rng, seed_nested
+from smoothlearn.nn.voting import Vote
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
 from smoothlearn.views.linear import Linear, as_linear
@@ -144,6 +147,89 @@ def base_votes(
             return votes(batch)
 
     return vote
+
+
+def base_labels(
+    base: Any, classes: NDArray[Any], X: FloatArray, as_given: Callable[[FloatArray], Any]
+) -> NDArray[np.intp]:
+    """What the base itself says about rows, as class indices."""
+    if not len(X):
+        return np.zeros(0, dtype=np.intp)
+    votes = base_votes(base, "labels", classes, X.shape[1], torch.device("cpu"), as_given)
+    return votes(torch.tensor(X)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """What the engine needs to count the votes of a smoother.
+
+    Parameters
+    ----------
+    vote : callable
+        Noisy batch and generator to class indices.
+    rows : ndarray of shape (n, r)
+        The points that the noise is added to: rows of X, or their scores.
+    noise : float or ndarray of shape (r, k)
+        As in ``count_votes``.
+    displacement : ndarray of shape (n,)
+        How far rounding moved every row of X.
+    """
+
+    vote: Vote
+    rows: NDArray[np.floating]
+    noise: float | FloatArray
+    displacement: FloatArray
+
+
+def make_ballot(
+    X: FloatArray,
+    *,
+    base: Any,
+    kind: str,
+    classes: NDArray[Any],
+    denoiser: Any,
+    sigma: float,
+    device: torch.device,
+    as_given: Callable[[FloatArray], Any],
+    n_threads: int,
+) -> Ballot:
+    """The votes of a base behind a denoiser (or None) on the rows of X.
+
+    Without a denoiser, a linear base votes on its scores, with noise of their dimension and the
+    same law. Where torch computes, rows are float32; an unknown base gets them as they are.
+    """
+    view = as_linear(base, X.shape[1]) if kind == "linear" and denoiser is None else None
+    if view is not None:
+        noise = sigma * view.noise_factor()
+        return Ballot(_largest, view.scores(X), noise, np.zeros(len(X)))
+    known = kind in ("linear", "network") or denoiser is not None
+    with np.errstate(over="ignore"):
+        rows: NDArray[np.floating] = X.astype(np.float32) if known else X
+        displacement = np.linalg.norm(X - rows, axis=1) * (1 + 1e-12)
+    _warn_coarse(rows, sigma)
+    votes = base_votes(base, kind, classes, X.shape[1], device, as_given, n_threads)
+    if denoiser is None:
+        return Ballot(lambda batch, _: votes(batch), rows, sigma, displacement)
+    denoise = denoiser.denoise_on(device)
+    return Ballot(
+        lambda batch, generator: votes(denoise(batch, generator)), rows, sigma, displacement
+    )
+
+
+def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
+
+
+def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
+    """Warn where adding the noise to numbers of this size loses it to rounding."""
+    size = float(np.max(np.abs(rows), initial=0.0))
+    if size * np.finfo(rows.dtype).eps > 0.01 * sigma:
+        warnings.warn(
+            f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
+            "scale the features, or the votes are not those of Gaussian noise",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _predicts_indices(base: Any) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import ndtr
@@ -22,11 +20,11 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from smoothlearn.bases import base_votes, check_base, fit_base, trusted_kind
+from smoothlearn.bases import Ballot, base_labels, check_base, fit_base, make_ballot, trusted_kind
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers import DEENDenoiser, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
-from smoothlearn.nn.voting import Vote, count_votes, row_seeds
+from smoothlearn.nn.voting import count_votes, row_seeds
 from smoothlearn.theory.arguments import as_finite, as_probability
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.theory.gaussian import draws_needed, max_radius
@@ -203,7 +201,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         exact = self._exact_view()
         if exact is not None:
             return self._exact_certificate(X, exact).label
-        return self.classes_[self._ballot(X)("predict", self.n_draws).argmax(axis=1)]
+        return self.classes_[self._predict_counts(X).argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> FloatArray:
         r"""Vote frequencies among ``n_draws``, estimates of :math:`P(h(x + \varepsilon) = c)`.
@@ -225,7 +223,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
             won = certificate.label[:, np.newaxis] == self.classes_
             p_winner = ndtr(certificate.radius / self.sigma_)[:, np.newaxis]
             return np.where(won, p_winner, 1 - p_winner)
-        return np.asarray(self._ballot(X)("predict", self.n_draws) / self.n_draws)
+        return self._predict_counts(X) / self.n_draws
 
     def abstains(self, X: Any) -> NDArray[np.bool_]:
         """Which predictions are not significant at these draws.
@@ -248,8 +246,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         X = self._check_rows(X)
         if self._exact_view() is not None:
             return np.zeros(len(X), dtype=bool)
-        counts = self._ballot(X)("predict", self.n_draws)
-        return np.asarray(top_two_p_value(counts) > 1 - self.confidence_level)
+        return np.asarray(top_two_p_value(self._predict_counts(X)) > 1 - self.confidence_level)
 
     def certify(self, X: Any) -> Certificate:
         """Labels, and Euclidean radii within which no perturbation changes them.
@@ -282,14 +279,14 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self._warn_few_draws()
         ballot = self._ballot(X)
         certificate = Certificate.from_counts(
-            winner=ballot("predict", self.n_draws).argmax(axis=1),
-            counts=ballot("certify", self.n_certify_draws),
+            winner=self._count(X, ballot, "predict", self.n_draws).argmax(axis=1),
+            counts=self._count(X, ballot, "certify", self.n_certify_draws),
             classes=self.classes_,
             sigma=self.sigma_,
             confidence_level=self.confidence_level,
             n_features=self.n_features_in_,
         )
-        return certificate.displaced(self._rounding(X))
+        return certificate.displaced(ballot.displacement)
 
     def certified_radius(self, X: Any) -> FloatArray:
         """The radius of ``certify``, of shape (n,); 0 where it abstains.
@@ -350,13 +347,13 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
     def _exact_certificate(self, X: FloatArray, view: Linear) -> Certificate:
         """The margin, where it has the label of the base; where rounding hides it, abstain."""
-        label = self.estimator_.predict(self._as_given(X)) if len(X) else self.classes_[:0]
+        said = base_labels(self.estimator_, self.classes_, X, self._as_given)
         margin = view.margin(X)
-        agrees = self.classes_[(margin > 0).astype(np.intp)] == label
+        agrees = (margin > 0) == (said == 1)
         radius = np.where(agrees & ~np.isnan(margin), np.abs(margin), 0.0)
         p_lower = ndtr(radius / self.sigma_)
         return Certificate(
-            label=label,
+            label=self.classes_[said],
             radius=radius,
             abstained=radius == 0,
             norm=2,
@@ -383,64 +380,34 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
                 stacklevel=3,
             )
 
-    def _ballot(self, X: FloatArray) -> Callable[[str, int], Counts]:
-        """The function from a purpose and a number of draws to vote counts for the rows of X."""
-        device = torch_device(self.device)
-        vote: Vote
-        noise: float | FloatArray
-        linear = as_linear(self.estimator_, self.n_features_in_) if self._projects() else None
-        if linear is not None:
-            vote, rows, noise = _largest, linear.scores(X), self.sigma_ * linear.noise_factor()
-        else:
-            vote, rows, noise = self._vote(device), X.astype(self._dtype()), self.sigma_
-            _warn_coarse(rows, self.sigma_)
-
-        def ballot(purpose: str, n_draws: int) -> Counts:
-            return count_votes(
-                vote,
-                rows,
-                row_seeds(X, sigma=self.sigma_, noise_seed=self.noise_seed_, purpose=purpose),
-                noise=noise,
-                n_draws=n_draws,
-                n_classes=len(self.classes_),
-                device=device,
-                n_jobs=self.n_jobs,
-                verbose=self.verbose,
-            )
-
-        return ballot
-
-    def _projects(self) -> bool:
-        """Whether votes are cast on the scores of a linear base, with noise of their dimension."""
-        return self._kind == "linear" and self.denoiser_ is None
-
-    def _dtype(self) -> type[np.floating]:
-        """The precision of noisy rows: double for a base that is known by its predict alone."""
-        known = self._kind in ("linear", "network")
-        return np.float32 if known or self.denoiser_ is not None else np.float64
-
-    def _rounding(self, X: FloatArray) -> FloatArray:
-        """How far every row is from the point that the votes are cast around."""
-        if self._projects():
-            return np.zeros(len(X))
-        with np.errstate(over="ignore"):
-            return np.linalg.norm(X - X.astype(self._dtype()), axis=1) * (1 + 1e-12)
-
-    def _vote(self, device: torch.device) -> Vote:
-        """Noisy batch to class indices."""
-        base = base_votes(
-            self.estimator_,
-            self._kind,
-            self.classes_,
-            self.n_features_in_,
-            device,
-            self._as_given,
+    def _ballot(self, X: FloatArray) -> Ballot:
+        return make_ballot(
+            X,
+            base=self.estimator_,
+            kind=self._kind,
+            classes=self.classes_,
+            denoiser=self.denoiser_,
+            sigma=self.sigma_,
+            device=torch_device(self.device),
+            as_given=self._as_given,
             n_threads=effective_n_jobs(self.n_jobs),
         )
-        if self.denoiser_ is None:
-            return lambda batch, _: base(batch)
-        denoise = self.denoiser_.denoise_on(device)
-        return lambda batch, generator: base(denoise(batch, generator))
+
+    def _count(self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int) -> Counts:
+        return count_votes(
+            ballot.vote,
+            ballot.rows,
+            row_seeds(X, sigma=self.sigma_, noise_seed=self.noise_seed_, purpose=purpose),
+            noise=ballot.noise,
+            n_draws=n_draws,
+            n_classes=len(self.classes_),
+            device=torch_device(self.device),
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+
+    def _predict_counts(self, X: FloatArray) -> Counts:
+        return self._count(X, self._ballot(X), "predict", self.n_draws)
 
 
 class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
@@ -520,19 +487,3 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
             return None
         denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
         return fit_denoiser(denoiser, X, self._columns(), sigma, seed)
-
-
-def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
-
-
-def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
-    """Warn where adding the noise to numbers of this size loses it to rounding."""
-    size = float(np.max(np.abs(rows), initial=0.0))
-    if size * np.finfo(rows.dtype).eps > 0.01 * sigma:
-        warnings.warn(
-            f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
-            "scale the features, or the votes are not those of Gaussian noise",
-            UserWarning,
-            stacklevel=5,
-        )

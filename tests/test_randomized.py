@@ -102,6 +102,10 @@ def counts(fitted, rows):
     return counts
 
 
+def votes_for(fitted, X, purpose, n_draws):
+    return fitted._count(X, fitted._ballot(X), purpose, n_draws)
+
+
 class TestVotesDependOnTheRowAlone:
     def test_counts_sum_to_the_number_of_draws(self, counts):
         assert counts.shape == (24, 3)
@@ -184,13 +188,13 @@ class TestCertify:
             np.testing.assert_array_equal(exact.certify(close).label, exact.predict(close))
 
     def test_label_is_the_class_of_most_selection_votes(self, fitted, rows):
-        votes = fitted._ballot(rows[0])("predict", fitted.n_draws)
+        votes = votes_for(fitted, rows[0], "predict", fitted.n_draws)
         np.testing.assert_array_equal(fitted.certify(rows[0]).label, votes.argmax(axis=1))
         np.testing.assert_array_equal(fitted.predict_proba(rows[0]), votes / fitted.n_draws)
 
     def test_selection_and_estimation_draws_differ(self, fitted, rows):
-        ballot = fitted._ballot(rows[0])
-        selection, estimation = ballot("predict", 500), ballot("certify", 500)
+        selection = votes_for(fitted, rows[0], "predict", 500)
+        estimation = votes_for(fitted, rows[0], "certify", 500)
         assert np.mean(np.any(selection != estimation, axis=1)) > 0.5
 
     def test_certified_radius_is_that_of_certify(self, fitted, rows):
@@ -379,7 +383,7 @@ class TestAbstains:
     def test_is_the_binomial_test_of_the_two_most_voted(self, fitted, rows, confidence_level):
         changed = deepcopy(fitted).set_params(confidence_level=confidence_level)
         abstained = changed.abstains(rows[0])
-        votes = np.sort(fitted._ballot(rows[0])("predict", fitted.n_draws), axis=1)
+        votes = np.sort(votes_for(fitted, rows[0], "predict", fitted.n_draws), axis=1)
         expected = [
             binomtest(int(row[-1]), int(row[-1] + row[-2]), 0.5).pvalue > 1 - confidence_level
             for row in votes
