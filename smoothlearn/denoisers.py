@@ -33,7 +33,7 @@ from smoothlearn.views.predictor import check_same_columns
 FloatArray = NDArray[np.float64]
 Denoise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
-#: Noise of a denoiser that is used alone.
+#: Noise of classifiers, and of a denoiser that is used alone.
 DEFAULT_SIGMA = 0.5
 _BLOCK_ROWS = 4096
 #: Rounding of the logits above which the Parzen denoiser computes in float64.
@@ -340,8 +340,7 @@ class ParzenDenoiser(_Denoiser):
     Parameters
     ----------
     sigma : float or None
-        Noise level, in the units of X. None means that of the classifier the denoiser is a part
-        of, and 0.5 when it is used alone.
+        As in :class:`~smoothlearn.DEENDenoiser`.
 
     Attributes
     ----------

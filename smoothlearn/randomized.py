@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from smoothlearn.bases import Ballot, base_labels, check_base, fit_base, make_ballot, trusted_kind
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import DEENDenoiser, fit_denoiser
+from smoothlearn.denoisers import DEFAULT_SIGMA, DEENDenoiser, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.nn.voting import count_votes, row_seeds
 from smoothlearn.theory.arguments import as_finite, as_probability
@@ -110,7 +110,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self,
         estimator: Any,
         *,
-        sigma: float = 0.5,
+        sigma: float = DEFAULT_SIGMA,
         n_draws: int = 100,
         n_certify_draws: int = 10_000,
         confidence_level: float = 0.999,
@@ -460,7 +460,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         estimator: Any,
         *,
         denoiser: Any = None,
-        sigma: float = 0.5,
+        sigma: float = DEFAULT_SIGMA,
         n_draws: int = 100,
         n_certify_draws: int = 10_000,
         confidence_level: float = 0.999,

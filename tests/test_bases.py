@@ -21,6 +21,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from smoothlearn import (
+    DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
@@ -234,6 +235,26 @@ def test_bases_that_change_themselves_are_copied_for_every_thread(base, blobs):
     smoother = smooth(base, X, y, sigma=1.0)
     one = smoother.certify(X[:80]).counts
     assert np.array_equal(one, smoother.set_params(n_jobs=2).certify(X[:80]).counts)
+
+
+class ForgetfulEnergy(nn.Module):
+    def __init__(self, n_features):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_features, 32), nn.SiLU(), nn.Linear(32, 1))
+
+    def forward(self, u):
+        self.u = u.detach()
+        for _ in range(20):
+            torch.sin(u)
+        return self.layers(u) + self.u.sum(dim=1, keepdim=True) * u.sum(dim=1, keepdim=True)
+
+
+def test_energies_that_change_themselves_are_copied_for_every_thread(blobs):
+    denoiser = DEENDenoiser(module=ForgetfulEnergy, max_epochs=2)
+    clf = EmpiricalBayesSmoothedClassifier(LogisticRegression(), denoiser=denoiser, **SETTINGS)
+    one = clf.set_params(sigma=1.0).fit(*blobs).certify(blobs[0][:80]).counts
+    two = clf.set_params(n_jobs=2).certify(blobs[0][:80]).counts
+    assert np.array_equal(one, two)
 
 
 def test_scikit_learns_configuration_reaches_the_row_threads(blobs):
