@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from smoothlearn.certificates import Certificate
-from smoothlearn.views.affine import Affine, as_affine
+from smoothlearn.views.affine import Affine, FloatArray, as_affine
 from smoothlearn.views.predictor import rebuild_frame
 
 
@@ -67,7 +67,7 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
     if steps and not n_rows and expected != n_features:
         raise ValueError(f"X has {n_features} features, but {expected} were seen in fit")
     composed = Affine.identity(n_features)
-    rows, eps = X, 0.0
+    rows, eps = X, float(np.finfo(float).eps)
     for name, step in steps:
         if n_rows and step is not None and step != "passthrough":
             X = step.transform(X)
@@ -83,9 +83,16 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
         return replace(certificate, units="smoother")
     if not steps:
         return certificate
-    rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows, float)
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None and hasattr(rows, "columns"):
+        rows = rows[list(names)]  # a ColumnTransformer takes them in any order
+    rows, behind = _as_floats(rows), _as_floats(X)
     sizes = np.linalg.norm(composed.absolute()(np.abs(rows)), certificate.norm, axis=1)
-    certificate = certificate.displaced(8 * (n_features + 16) * eps * sizes)
+    sizes *= 8 * (n_features + 16)
+    moved = np.linalg.norm(composed(rows) - behind, certificate.norm, axis=1)
+    if np.any(moved > eps * sizes):  # some columns were computed in single precision
+        eps = float(np.finfo(np.float32).eps)
+    certificate = certificate.displaced(moved + eps * sizes)
     stretch = composed.operator_norm(certificate.norm)
     return certificate.scaled(1 / stretch if stretch else np.inf, n_features=n_features)
 
@@ -110,9 +117,13 @@ def _steps_and_smoother(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def _resolution(X: Any) -> float:
-    """The relative rounding error of the floats in X."""
-    dtype = np.asarray(X).dtype
+    """The relative rounding error of the floats in X, where it is of one dtype."""
+    dtype = getattr(X, "dtype", np.asarray(X).dtype)
     return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
+
+
+def _as_floats(X: Any) -> FloatArray:
+    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=float)
 
 
 def _affine_or_error(name: str, step: Any, n_features: int) -> Affine:

@@ -1,5 +1,7 @@
 """certify through pipelines, searches and frozen estimators, in the units asked for."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -9,8 +11,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
@@ -168,15 +171,134 @@ def test_data_frames_between_the_steps(library, data):
     assert len(certify(model, frame[:0])) == 0
 
 
-def test_columns_by_name_in_front_are_not_affine_but_read_behind(data):
+@pytest.fixture
+def six_columns():
+    """Columns of spreads from 1e-3 to 1e3, far from the origin; 1, 2 and 4 tell the classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    X = rng.standard_normal((120, 6)) + np.outer(2 * y - 1, [0, 1, 1, 0, 0.7, 0])
+    return X * [1e-3, 0.5, 3.0, 1.0, 20.0, 1e3] + [5.0, 100.0, -7.0, 0.0, 1e3, 1e4], y
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_selected_columns_alone_decide_the_radius(inside, six_columns):
+    X, y = six_columns
+    steps = StandardScaler(), SelectKBest(k=3)
+    if inside:
+        model = smoother(make_pipeline(*steps, LogisticRegression())).fit(X, y)
+        scaler, select, base = model.estimator_
+    else:
+        model = make_pipeline(*steps, smoother()).fit(X, y)
+        scaler, select, base = model[0], model[1], model[2].estimator_
+    columns = select.get_support(indices=True)
+    np.testing.assert_array_equal(columns, [1, 2, 4])
+    weights = np.zeros(6)
+    weights[columns] = base.coef_[0] / scaler.scale_[columns]
+    score = (X - scaler.mean_) @ weights + base.intercept_
+    length = np.linalg.norm(weights)
+    certificate = certify(model, X)
+    assert certificate.procedure == "exact"
+    assert (certificate.radius <= np.abs(score) / length).all()
+    if inside:
+        np.testing.assert_allclose(certificate.radius, np.abs(score) / length, rtol=1e-6)
+    else:
+        radius = certify(model, X, units="smoother").radius * scaler.scale_[columns].min()
+        np.testing.assert_allclose(certificate.radius, radius, rtol=1e-6)
+        assert (certificate.radius <= radius).all()
+    rng = np.random.default_rng(1)
+    moves = [rng.standard_normal(X.shape) for _ in range(20)]
+    moves += [np.outer(np.sign(score), -weights), np.eye(6)[rng.integers(6, size=len(X))]]
+    for move in moves:
+        factor = (1 - 1e-9) * certificate.radius / np.linalg.norm(move, axis=1)
+        move = move * factor[:, np.newaxis]
+        np.testing.assert_array_equal(model.predict(X + move), certificate.label)
+        np.testing.assert_array_equal(model.predict(X - move), certificate.label)
+    across = X - 1.001 * np.outer(score, weights) / length**2
+    assert (model.predict(across) != certificate.label).all()
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize(
+    ("dropped", "scaled", "columns"),
+    [([], ["e", "b"], [4, 1]), ([], slice("b", "c"), [1, 2]), (["d", "a", "f"], None, [1, 2, 4])],
+)
+def test_columns_by_name(library, dropped, scaled, columns, six_columns):
+    X, y = six_columns
+    frame = library.DataFrame(dict(zip("abcdef", X.T, strict=True)))
+    scale = StandardScaler()
+    parts = [("drop", "drop", dropped)] + ([("scale", scale, scaled)] if scaled else [])
+    select = ColumnTransformer(parts, remainder="drop" if scaled else scale)
+    model = make_pipeline(select, smoother()).fit(frame, y)
+    by_hand = make_pipeline(StandardScaler(), smoother()).fit(X[:, columns], y)
+    certificate = certify(model, frame)
+    np.testing.assert_array_equal(certificate.label, model.predict(frame))
+    expected = certify(by_hand, X[:, columns]).radius
+    np.testing.assert_allclose(certificate.radius, expected, rtol=1e-6)
+    assert certificate.n_features == 6
+    assert len(certify(model, frame[:0])) == 0
+
+
+def test_a_column_that_is_read_twice_counts_twice(data):
+    X, y = data
+    twice = ColumnTransformer([("one", "passthrough", [0, 1]), ("two", "passthrough", [1])])
+    weighted = ColumnTransformer([("one", "passthrough", [0, 1])], transformer_weights={"one": 2.0})
+    for columns, stretch in ((twice, 2**0.5), (weighted, 2.0)):
+        model = make_pipeline(columns, smoother()).fit(X, y)
+        behind = certify(model, X, units="smoother").radius
+        np.testing.assert_allclose(certify(model, X).radius, behind / stretch, rtol=1e-9)
+
+
+def test_columns_that_are_not_affine_are_named_and_read_behind(data):
     X, y = data
     frame = pd.DataFrame(X, columns=["a", "b"])
-    columns = ColumnTransformer([("scale", StandardScaler(), ["b"])])
+    columns = ColumnTransformer([("bend", Normalizer(), ["b"])], remainder="passthrough")
     model = make_pipeline(columns, smoother()).fit(frame, y)
-    with pytest.raises(ValueError, match="columntransformer"):
+    with pytest.raises(ValueError, match=r"'columntransformer' \(ColumnTransformer\)"):
         certify(model, frame)
     behind = certify(model, frame, units="smoother")
     np.testing.assert_array_equal(behind.label, model.predict(frame))
+
+
+def exact(values):
+    return np.vectorize(lambda value: Fraction(float(value)), otypes=[object])(values)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e7])
+def test_radius_behind_columns_never_exceeds_the_exact_margin(inside, offset, six_columns):
+    """In rational arithmetic, also at points as near to the boundary as floats come."""
+    X, y = six_columns
+    X = X + offset * np.random.default_rng(2).standard_normal(6)
+    columns = ColumnTransformer(
+        [("turn", PCA(2), [2, 1, 4]), ("scale", StandardScaler(), [4, 0])],
+        remainder="passthrough",
+        transformer_weights={"turn": -3.0, "remainder": 0.25},
+    )
+    front = columns, VarianceThreshold(0.1)  # all but the column "d", of variance 1/16
+    if inside:
+        model = smoother(make_pipeline(*front, RidgeClassifier())).fit(X, y)
+        columns, _, base = model.estimator_
+    else:
+        model = make_pipeline(*front, smoother(RidgeClassifier())).fit(X, y)
+        base = model[-1].estimator_
+    pca, scaler = columns.named_transformers_["turn"], columns.named_transformers_["scale"]
+    turn = -3 * exact(pca.components_)
+    matrix, shift = exact(np.zeros((5, 6))), exact(np.zeros(5))
+    matrix[:2, [2, 1, 4]], shift[:2] = turn, -turn.dot(exact(pca.mean_))
+    matrix[[2, 3], [4, 0]] = 1 / exact(scaler.scale_)
+    shift[2:4] = -exact(scaler.mean_) / exact(scaler.scale_)
+    matrix[4, 5] = Fraction(1, 4)
+    coef = exact(np.ravel(base.coef_))
+    weights, constant = coef.dot(matrix), coef.dot(shift) + exact(np.ravel(base.intercept_))[0]
+    normal = weights.astype(float) / float(weights.dot(weights))
+    foot = X - np.outer((exact(X).dot(weights) + constant).astype(float), normal)
+    rows = np.concatenate([X, foot, foot + 1e-9 * normal])
+    score = exact(rows).dot(weights) + constant
+    certificate = certify(model, rows)
+    assert (exact(certificate.radius) ** 2 * weights.dot(weights) <= score**2).all()
+    certain = ~certificate.abstained
+    np.testing.assert_array_equal(certificate.label[certain], (score > 0)[certain])
+    assert certain[: len(X)].all()
 
 
 def test_lists_and_sparse_rows(data):
@@ -259,3 +381,31 @@ def test_a_wrong_number_of_columns_is_named_even_without_rows(data):
     pipeline.fit(X, y)
     with pytest.raises(ValueError, match=f"1 features, but {X.shape[1]} were seen"):
         certify(pipeline, X[:0, :1])
+
+
+def test_single_precision_in_some_columns_is_paid_for():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": 1e3 + rng.standard_normal(300), "b": rng.standard_normal(300)})
+    frame["a"] = frame["a"].astype(np.float32)
+    y = frame["a"] - 1e3 + frame["b"] > 0
+    scalers = ColumnTransformer(
+        [("a", StandardScaler(), ["a"]), ("b", StandardScaler(), ["b"])],
+        verbose_feature_names_out=False,
+    )
+    smoother = RandomizedSmoothingClassifier(LogisticRegression())
+    pipeline = make_pipeline(scalers, smoother).fit(frame, y)
+    a, b = (part[1] for part in pipeline[0].transformers_)
+    weights = exact(pipeline[-1].estimator_.coef_[0]) / exact([a.scale_[0], b.scale_[0]])
+    centres = exact([a.mean_[0], b.mean_[0]])
+    offset = exact(pipeline[-1].estimator_.intercept_)[0] - weights @ centres
+    # onto the boundary, as near as floats go, where rounding of "a" decides the label
+    frame["b"] = [float(-(offset + weights[0] * v) / weights[1]) for v in exact(frame["a"])]
+    frame["b"] += 1e-9 * rng.standard_normal(300)
+    scores = exact(frame.to_numpy()) @ weights + offset
+    squared = weights @ weights
+    certificate = certify(pipeline, frame)
+    for score, label, radius in zip(scores, certificate.label, certificate.radius, strict=True):
+        assert exact([radius])[0] ** 2 * squared <= score**2
+        assert radius == 0 or label == (score > 0)
+    reordered = certify(pipeline, frame[["b", "a"]])
+    np.testing.assert_array_equal(reordered.radius, certificate.radius)
