@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,19 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
+from smoothlearn.augmentation import copy_fit_params, keep_copies_together
 from smoothlearn.nn.randomness import private_torch_rng, seed_nested
 from smoothlearn.nn.voting import Vote
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
-from smoothlearn.views.linear import Linear, as_linear
-from smoothlearn.views.network import Network, as_network, is_network, target_dtype
+from smoothlearn.views.linear import Linear, as_linear, noise_factor
+from smoothlearn.views.network import (
+    Network,
+    as_linear_network,
+    as_network,
+    is_network,
+    target_dtype,
+)
 from smoothlearn.views.predictor import check_same_columns, predictor_votes
 
 Votes = Callable[[torch.Tensor], torch.Tensor]
@@ -32,7 +39,7 @@ _TIES = 0.01
 
 def check_base(estimator: Any) -> None:
     """Raise a TypeError unless the estimator can be a base."""
-    usable = not isinstance(estimator, type) and hasattr(estimator, "predict")
+    usable = not isinstance(estimator, type) and hasattr(estimator, "fit")
     if not usable or not is_classifier(estimator):
         raise TypeError(
             f"estimator must be a classifier, got {estimator!r}; wrap a torch module in skorch's "
@@ -50,16 +57,21 @@ def fit_base(
     device: torch.device,
     seed: int,
     fit_params: dict[str, Any],
+    n_copies: int = 1,
 ) -> tuple[Any, NDArray[Any]]:
     """The fitted clone of a base and its classes, or a frozen base as it is.
 
     A net sees float32 rows and class indices, anything else rows ``as_given`` and y unchanged.
-    ``columns`` are the names of the columns of X, or None.
+    ``columns`` are the names of the columns of X, or None. X has ``n_copies`` of every row, one
+    below the other; y and ``fit_params`` speak of the rows.
     """
     if isinstance(estimator, FrozenEstimator):
         return estimator, _frozen_classes(estimator, X, y, columns)
     base = clone(estimator)
     seed_nested(base, seed)
+    keep_copies_together(base, y, n_copies)
+    fit_params = copy_fit_params(fit_params, len(y), n_copies)
+    y = np.tile(y, n_copies)
     classes, indices = np.unique(y, return_inverse=True)
     if not is_network(base):
         base.fit(as_given(X), y, **fit_params)
@@ -99,7 +111,8 @@ def trusted_kind(
         predict = base_votes(base, spoken, classes, X.shape[1], cpu, as_given)
         said = predict(probes)
         _check_rowwise(said, predict(probes.flip(0)).flip(0))
-        linear = as_linear(base, X.shape[1])
+        _check_rowwise(said[::7], predict(probes[::7]))
+        linear = linear_view(base, X.shape[1])
         if linear is not None and _mostly_equal(torch.from_numpy(linear.labels(rows)), said):
             return "linear"
         network = as_network(base, X.shape[1])
@@ -108,10 +121,15 @@ def trusted_kind(
     return spoken
 
 
+def linear_view(base: Any, n_features: int) -> Linear | None:
+    """The base as a linear function of the rows, None if it is not one."""
+    return as_linear(base, n_features) or as_linear_network(base, n_features)
+
+
 def base_view(base: Any, kind: str, n_features: int) -> Linear | Network | None:
     """The structure of a base of this kind, None where its ``predict`` is all that is known."""
     if kind == "linear":
-        return as_linear(base, n_features)
+        return linear_view(base, n_features)
     return as_network(base, n_features) if kind == "network" else None
 
 
@@ -177,8 +195,12 @@ class Ballot:
 
     vote: Vote
     rows: NDArray[np.floating]
-    noise: float | FloatArray
+    noise: float | NDArray[np.floating]
     displacement: FloatArray
+
+    def of(self, rows: NDArray[np.intp]) -> Ballot:
+        """The ballot of some of the rows."""
+        return replace(self, rows=self.rows[rows], displacement=self.displacement[rows])
 
 
 def make_ballot(
@@ -195,13 +217,24 @@ def make_ballot(
 ) -> Ballot:
     """The votes of a base behind a denoiser (or None) on the rows of X.
 
-    Without a denoiser, a linear base votes on its scores, with noise of their dimension and the
-    same law. Where torch computes, rows are float32; an unknown base gets them as they are.
+    A linear base votes on its scores, with noise of their dimension and the same law; behind a
+    denoiser that can be projected, on the projection. Else, where torch computes, rows are float32;
+    an unknown base gets them as they are.
     """
-    view = as_linear(base, X.shape[1]) if kind == "linear" and denoiser is None else None
-    if view is not None:
-        noise = sigma * view.noise_factor()
-        return Ballot(_largest, view.scores(X), noise, np.zeros(len(X)))
+    linear = linear_view(base, X.shape[1]) if kind == "linear" else None
+    if linear is not None and denoiser is None:
+        noise = sigma * noise_factor(linear.weights)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = linear.scores(X)
+        return Ballot(lambda batch, _: linear.decide(batch), scores, noise, _overflow(scores))
+    project = getattr(denoiser, "project_on", lambda *_: None)
+    projected = None if linear is None else project(linear, device)
+    if projected is not None:
+        projection, vote = projected
+        noise = (sigma * noise_factor(projection.linear)).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = projection(X)
+        return Ballot(lambda batch, _: vote(batch), points, noise, _overflow(points))
     known = kind in ("linear", "network") or denoiser is not None
     with np.errstate(over="ignore"):
         rows: NDArray[np.floating] = X.astype(np.float32) if known else X
@@ -216,8 +249,10 @@ def make_ballot(
     )
 
 
-def _largest(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
+def _overflow(points: FloatArray) -> FloatArray:
+    """An infinite displacement of rows whose projection single precision does not hold."""
+    largest = np.abs(points).max(axis=1, initial=0.0)
+    return np.where(largest < np.finfo(np.float32).max, 0.0, np.inf)
 
 
 def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
@@ -250,9 +285,9 @@ def _predicts_indices(base: Any) -> bool:
 def _check_rowwise(said: torch.Tensor, again: torch.Tensor) -> None:
     if not _mostly_equal(said, again):
         raise ValueError(
-            "the estimator predicts the same rows differently in another order: its predictions "
-            "depend on chance or on the other rows, and its votes would not be independent; use "
-            "one whose predict is a function of the row"
+            "the estimator predicts the same rows differently in another order or company: its "
+            "predictions depend on chance or on the other rows, and its votes would not be "
+            "independent; use one whose predict is a function of the row"
         )
 
 

@@ -55,6 +55,9 @@ class Certificate:
         Lower bound of the label's vote probability, upper bound of any other's.
     n_draws : ndarray of shape (n,), int64, or None
         Draws behind ``counts``.
+    stages : tuple of int or None
+        Draws in all after each stage that was planned, whether a row reached it or not. The stages
+        share the failure probability equally.
     tested_radius : float or None
         Where the decision was made at one radius: that radius. Others cannot be read off then.
     displacement : ndarray of shape (n,) or None
@@ -92,6 +95,7 @@ class Certificate:
     p_lower: NDArray[np.float64] | None = None
     p_upper: NDArray[np.float64] | None = None
     n_draws: NDArray[np.int64] | None = None
+    stages: tuple[int, ...] | None = None
     tested_radius: float | None = None
     displacement: NDArray[np.float64] | None = None
 
@@ -130,6 +134,7 @@ class Certificate:
         sigma: float,
         confidence_level: float,
         n_features: int,
+        stages: tuple[int, ...] | None = None,
     ) -> Certificate:
         r"""Radius :math:`\frac{\sigma}{2}(\Phi^{-1}(p_A) - \Phi^{-1}(p_B))` from bounds on votes.
 
@@ -144,17 +149,31 @@ class Certificate:
         confidence_level : float
             For every row.
         n_features : int
+        stages : tuple of two int, or None
+            The draws in all after the first and after the second stage. Which rows go on to the
+            second may depend on their counts in any way: the bounds at each number of draws fail
+            with half the failure probability, hence one or the other with no more than all of it.
+            None: the number of draws was fixed.
 
         Returns
         -------
         Certificate
             In the Euclidean norm.
 
+        Raises
+        ------
+        ValueError
+            If a row has a number of draws that is not in ``stages``.
+
         References
         ----------
         Cohen et al. 2019, Theorem 1 and procedure CERTIFY; Saremi & Srivastava 2020, Eq. 5.
         """
-        p_lower, p_upper = winner_and_rival_bounds(counts, winner, 1 - confidence_level)
+        n_draws = counts.sum(axis=1)
+        if stages is not None and not np.isin(n_draws, stages).all():
+            raise ValueError(f"counts must sum to {' or '.join(map(str, stages))}, the stages")
+        failure_probability = (1 - confidence_level) / (1 if stages is None else len(stages))
+        p_lower, p_upper = winner_and_rival_bounds(counts, winner, failure_probability)
         radius = gaussian.radius(p_lower, p_upper, sigma)
         return cls(
             label=classes[winner],
@@ -165,12 +184,13 @@ class Certificate:
             units="input",
             n_features=n_features,
             classes=classes,
-            procedure="fixed",
+            procedure="fixed" if stages is None else "two-stage",
             sigma=sigma,
             counts=counts,
             p_lower=p_lower,
             p_upper=p_upper,
-            n_draws=counts.sum(axis=1),
+            n_draws=n_draws,
+            stages=stages,
         )
 
     def accuracy(self, y: ArrayLike, radius: float = 0.0) -> float:
@@ -268,9 +288,10 @@ class Certificate:
         """The largest radius that this number of draws can certify; inf where nothing limits it."""
         if self.n_draws is None or self.sigma is None or not len(self):
             return np.inf
+        stages = self.stages or (int(self.n_draws.max()),)
         limit = gaussian.max_radius(
-            int(self.n_draws.max()),
-            self.confidence_level,
+            max(stages),
+            1 - (1 - self.confidence_level) / len(stages),
             self.sigma,
             n_classes=len(self.classes),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
+from math import prod
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -13,10 +14,20 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from smoothlearn.nn.energies import initialise, load_energy, make_energy, save_energy
+from smoothlearn.nn.energies import (
+    Energy,
+    ImageShape,
+    initialise,
+    load_energy,
+    make_energy,
+    refuse_company,
+    save_energy,
+)
+from smoothlearn.nn.projection import project, starts_linear
 from smoothlearn.nn.randomness import (
     generator_on,
     private_torch_rng,
@@ -25,12 +36,15 @@ from smoothlearn.nn.randomness import (
     torch_device,
 )
 from smoothlearn.nn.training import train_denoiser
-from smoothlearn.theory.arguments import as_finite
+from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
 from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
+from smoothlearn.views.affine import Affine
 from smoothlearn.views.copies import per_thread
+from smoothlearn.views.linear import Linear
 from smoothlearn.views.predictor import check_same_columns
 
 FloatArray = NDArray[np.float64]
+Projected = tuple[Affine, Callable[[torch.Tensor], torch.Tensor]]
 Denoise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 #: Noise of classifiers, and of a denoiser that is used alone.
@@ -38,6 +52,10 @@ DEFAULT_SIGMA = 0.5
 _BLOCK_ROWS = 4096
 #: Rounding of the logits above which the Parzen denoiser computes in float64.
 _COARSE_LOGIT = 1e-3
+#: Distance, in sigma, up to which a row is taken for a training row.
+_SAME_ROW = 1e-3
+#: A projection is trusted if it votes like x̂ on so many random rows.
+_PROBES = 500
 _SCORE_SEED = 20_200_509
 
 
@@ -52,9 +70,37 @@ class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     @abstractmethod
     def _energy(self, Y: FloatArray) -> FloatArray: ...
 
+    def denoise_copies(self, copies: FloatArray, rows: FloatArray) -> FloatArray:
+        """x̂ of noisy copies of rows, those of the training set among them.
+
+        Parameters
+        ----------
+        copies : ndarray of shape (n, d)
+            Noisy.
+        rows : ndarray of shape (n, d)
+            What they are copies of.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Computed in float32, as votes are.
+        """
+        cpu = torch.device("cpu")
+        denoise, generator = self.denoise_on(cpu), generator_on(cpu, 0)
+        blocks = torch.tensor(copies, dtype=torch.float32).split(_BLOCK_ROWS)
+        denoised = torch.cat([denoise(block, generator) for block in blocks])
+        return np.asarray(denoised.double().numpy())
+
     @abstractmethod
     def denoise_on(self, device: torch.device) -> Denoise:
         """x̂ as a function of float32 batches on a device, for the voting engine."""
+
+    def project_on(self, classifier: Linear, device: torch.device) -> Projected | None:
+        """A linear classifier of x̂ as a function of a projection of the rows, where there is one.
+
+        The affine map to the projection, and the function from batches of it to class indices.
+        """
+        return None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "sigma_")
@@ -63,7 +109,9 @@ class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Checked rows and noise level; until ``sigma_`` is set again, the object is not fitted."""
         self.__dict__.pop("sigma_", None)
         sigma = DEFAULT_SIGMA if self.sigma is None else as_finite("sigma", self.sigma)
-        return np.asarray(validate_data(self, X, dtype=np.float64)), sigma
+        rows = np.asarray(validate_data(self, X, dtype=np.float64))
+        warn_raw_pixels(rows, sigma, stacklevel=3)
+        return rows, sigma
 
     def _check_rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
@@ -152,12 +200,17 @@ class DEENDenoiser(_Denoiser):
     sigma : float or None
         Noise level, in the units of X. None means that of the classifier the denoiser is a part
         of, and 0.5 when it is used alone.
-    module : {"auto", "gradient-step-mlp", "mlp"}, nn.Module class, function or instance
+    module : str, nn.Module class, function or instance
         The energy. "gradient-step-mlp" is :math:`\|y - N(y)\|^2/(2\sigma^2)` with a small network
         N, "mlp" a bowl plus a SiLU network with one output; "auto" takes the first for up to 64
-        features, the second for more. A class or function is called with the number of features; it
-        gives a module from standardised rows (n, d) to one scalar a row, which takes the network's
-        place in "mlp". It must be smooth: no ReLU, no max-pooling. An instance is copied.
+        features, the second for more. For images, "conv" is a bowl plus a convolutional network,
+        and "gradient-step-unet" has a U-Net for N: slow without a GPU. A class or function is
+        called with the number of features; it gives a module from standardised rows (n, d), or
+        images where there is an ``image_shape``, to one scalar a row, which takes the network's
+        place in "mlp", or to as many numbers as it gets, which makes it N. It must be smooth: no
+        ReLU, no max-pooling. An instance is copied.
+    image_shape : (height, width) or (channels, height, width), or None
+        Of the image that a row holds in this order.
     max_epochs : int or "auto"
         Passes over the training rows; "auto" makes about 4,000 steps, and at least ten passes.
     lr : float
@@ -181,6 +234,7 @@ class DEENDenoiser(_Denoiser):
         Parameters and constants of the energy.
     module_ : str, class, function or instance
         The ``module`` that was trained.
+    image_shape_ : (channels, height, width) or None
     history_ : list of dict
         Losses and duration of every epoch, per feature and squared unit of X.
     n_features_in_ : int
@@ -212,6 +266,7 @@ class DEENDenoiser(_Denoiser):
         sigma: float | None = None,
         *,
         module: Any = "auto",
+        image_shape: tuple[int, ...] | None = None,
         max_epochs: int | str = "auto",
         lr: float = 2e-3,
         batch_size: int = 128,
@@ -223,6 +278,7 @@ class DEENDenoiser(_Denoiser):
     ) -> None:
         self.sigma = sigma
         self.module = module
+        self.image_shape = image_shape
         self.max_epochs = max_epochs
         self.lr = lr
         self.batch_size = batch_size
@@ -249,16 +305,17 @@ class DEENDenoiser(_Denoiser):
         Raises
         ------
         ValueError, TypeError
-            If X is not finite or a parameter is out of range; if the module is not smooth or does
-            not give one scalar a row.
+            If X is not finite or a parameter is out of range; if the module is not smooth or gives
+            neither one scalar a row nor as many numbers as it gets.
         """
         X, sigma = self._start_fit(X)
         self._check_training()
+        image_shape = _as_image_shape(self.image_shape, X.shape[1])
         device = torch_device(self.device)
         seeds = spawn_seeds(self.random_state, ("module", "start", "training"))
         own_module = not isinstance(self.module, str)
         with private_torch_rng(seeds["module"]), torch.inference_mode(False):
-            energy = make_energy(self.module, X.shape[1])
+            energy = make_energy(self.module, X.shape[1], image_shape)
         private = private_torch_rng(seeds["training"], device) if own_module else nullcontext()
         with private, torch.inference_mode(False), torch.enable_grad():
             initialise(energy, X, sigma, generator_on(torch.device("cpu"), seeds["start"]))
@@ -278,8 +335,11 @@ class DEENDenoiser(_Denoiser):
         weights = save_energy(energy)
         if not all(np.isfinite(value).all() for value in weights.values()):
             raise ValueError("the training of the energy diverged; scale the features or lower lr")
+        if own_module:
+            refuse_company(energy, X, sigma)
         self.weights_ = weights
         self.module_ = self.module
+        self.image_shape_ = image_shape
         self.sigma_ = sigma
         return self
 
@@ -299,9 +359,13 @@ class DEENDenoiser(_Denoiser):
         if self.patience is not None:
             check_scalar(self.patience, "patience", Integral, min_val=1)
 
-    def _double(self) -> Any:
+    def _load(self) -> Energy:
         with torch.inference_mode(False):
-            return load_energy(self.module_, self.n_features_in_, self.weights_).double()
+            return load_energy(self.module_, self.n_features_in_, self.weights_, self.image_shape_)
+
+    def _double(self) -> Energy:
+        with torch.inference_mode(False):
+            return self._load().double()
 
     def _denoise(self, Y: FloatArray) -> FloatArray:
         energy = self._double()
@@ -317,14 +381,29 @@ class DEENDenoiser(_Denoiser):
 
     def denoise_on(self, device: torch.device) -> Denoise:
         with torch.inference_mode(False):
-            energy = load_energy(self.module_, self.n_features_in_, self.weights_).to(device)
-        my_energy = per_thread(energy)
+            my_energy = per_thread(self._load().to(device))
 
         def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             with torch.no_grad():
                 return my_energy()(batch)
 
         return denoise
+
+    def project_on(self, classifier: Linear, device: torch.device) -> Projected | None:
+        if type(self).denoise_on is not DEENDenoiser.denoise_on:
+            return None  # a subclass may denoise otherwise
+        energy = self._load()
+        if not starts_linear(energy):
+            return None
+        with torch.inference_mode(False):
+            projection, votes = project(energy, classifier, device)
+            noise = generator_on(torch.device("cpu"), 0)
+            probes = torch.randn((_PROBES, self.n_features_in_), generator=noise)
+            probes = probes / energy.scale_in + energy.mean
+            projected = torch.tensor(projection(probes.double().numpy()), device=device)
+            said = classifier.votes(device)(energy.to(device)(probes.to(device)))
+            trusted = torch.equal(votes(projected), said)
+        return (projection, votes) if trusted else None
 
 
 class ParzenDenoiser(_Denoiser):
@@ -397,6 +476,34 @@ class ParzenDenoiser(_Denoiser):
     def _energy(self, Y: FloatArray) -> FloatArray:
         return parzen_energy(Y, self.sigma_, self.rows_)
 
+    def denoise_copies(self, copies: FloatArray, rows: FloatArray) -> FloatArray:
+        """x̂ of noisy copies of rows, each from all training rows but the one it is a copy of.
+
+        Parameters
+        ----------
+        copies : ndarray of shape (n, d)
+            Noisy.
+        rows : ndarray of shape (n, d)
+            What they are copies of. Of several equal training rows one is left out; a training row
+            that differs by a thousandth of sigma or less counts as equal.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+        """
+        places = {row.tobytes(): i for i, row in enumerate(self.rows_ + 0.0)}
+        own = np.array([places.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.intp)
+        if (own < 0).any():  # the same row may have been rounded elsewhere
+            neighbours = NearestNeighbors(n_neighbors=1).fit(self.rows_)
+            distance, nearest = neighbours.kneighbors(rows[own < 0])
+            same = distance[:, 0] <= _SAME_ROW * self.sigma_
+            own[own < 0] = np.where(same, nearest[:, 0], -1)
+        seen = own >= 0
+        denoised = np.empty_like(copies)
+        denoised[~seen] = self._denoise(copies[~seen])
+        denoised[seen] = parzen_denoiser(copies[seen], self.sigma_, self.rows_, leave_out=own[seen])
+        return denoised
+
     def denoise_on(self, device: torch.device) -> Denoise:
         centre = self.rows_.mean(axis=0)
         rows = torch.tensor(self.rows_ - centre, device=device)
@@ -434,12 +541,35 @@ def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed:
         check_is_fitted(denoiser)
         _same_sigma(denoiser.sigma_, sigma)
         check_same_columns("denoiser", denoiser, X, columns)
+        warn_raw_pixels(X, sigma, stacklevel=4)
         return denoiser
     denoiser = clone(denoiser)
     if denoiser.sigma is not None:
         _same_sigma(denoiser.sigma, sigma)
     seed_nested(denoiser, seed)
     return denoiser.set_params(sigma=sigma).fit(X)
+
+
+def _as_image_shape(image_shape: Any, n_features: int) -> ImageShape | None:
+    """(channels, height, width), checked against the number of features."""
+    if image_shape is None:
+        return None
+    shape = tuple(image_shape) if isinstance(image_shape, tuple | list) else ()
+    whole = all(
+        isinstance(size, Integral) and not isinstance(size, bool) and int(size) > 0
+        for size in shape
+    )
+    if len(shape) not in (2, 3) or not whole:
+        raise ValueError(
+            "image_shape must be (height, width) or (channels, height, width), in whole pixels, "
+            f"got {image_shape!r}"
+        )
+    if prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape={image_shape!r} has {prod(shape)} pixels, X has {n_features} features"
+        )
+    channels, height, width = (1, *shape) if len(shape) == 2 else shape
+    return int(channels), int(height), int(width)
 
 
 def _same_sigma(given: float, sigma: float) -> None:

@@ -67,7 +67,7 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
     if steps and not n_rows and expected != n_features:
         raise ValueError(f"X has {n_features} features, but {expected} were seen in fit")
     composed = Affine.identity(n_features)
-    rows, eps = X, float(np.finfo(float).eps)
+    rows, eps = X, _resolution(X)
     for name, step in steps:
         if n_rows and step is not None and step != "passthrough":
             X = step.transform(X)
@@ -86,15 +86,29 @@ def certify(estimator: Any, X: Any, *, units: str = "input") -> Certificate:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None and hasattr(rows, "columns"):
         rows = rows[list(names)]  # a ColumnTransformer takes them in any order
-    rows, behind = _as_floats(rows), _as_floats(X)
-    sizes = np.linalg.norm(composed.absolute()(np.abs(rows)), certificate.norm, axis=1)
-    sizes *= 8 * (n_features + 16)
-    moved = np.linalg.norm(composed(rows) - behind, certificate.norm, axis=1)
-    if np.any(moved > eps * sizes):  # some columns were computed in single precision
-        eps = float(np.finfo(np.float32).eps)
-    certificate = certificate.displaced(moved + eps * sizes)
-    stretch = composed.operator_norm(certificate.norm)
-    return certificate.scaled(1 / stretch if stretch else np.inf, n_features=n_features)
+    return _in_units_before(composed, certificate, _as_floats(rows), _as_floats(X), eps)
+
+
+def _in_units_before(
+    affine: Affine, certificate: Certificate, rows: FloatArray, behind: FloatArray, eps: float
+) -> Certificate:
+    """A certificate of the rows behind an affine map, for the rows in front of it.
+
+    ``eps`` is the relative rounding error of the steps that computed the map. It is paid for at
+    every row and, in proportion to the perturbation, around it.
+    """
+    norm, n_terms = certificate.norm, 8 * (rows.shape[1] + 16)
+    sizes = affine.absolute()
+    rounding = eps * n_terms * np.linalg.norm(sizes(np.abs(rows)), norm, axis=1)
+    moved = np.linalg.norm(affine(rows) - behind, norm, axis=1)
+    if np.any(moved > rounding):
+        raise ValueError(
+            f"the steps in front of the smoother put a row {moved.max():.3g} from where the affine "
+            "map that they describe would, more than rounding does; use units='smoother'"
+        )
+    stretch = affine.operator_norm(norm) + eps * n_terms * sizes.operator_norm(norm)
+    certificate = certificate.displaced(moved + rounding)
+    return certificate.scaled(1 / stretch if stretch else np.inf, n_features=rows.shape[1])
 
 
 def _steps_and_smoother(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
@@ -117,9 +131,10 @@ def _steps_and_smoother(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def _resolution(X: Any) -> float:
-    """The relative rounding error of the floats in X, where it is of one dtype."""
-    dtype = getattr(X, "dtype", np.asarray(X).dtype)
-    return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
+    """The largest relative rounding error of the floats in X; columns of a frame may differ."""
+    columns = [X[name].to_numpy() for name in X.columns] if hasattr(X, "columns") else [X]
+    dtypes = [getattr(column, "dtype", np.asarray(column).dtype) for column in columns]
+    return max(float(np.finfo(kind if kind.kind == "f" else float).eps) for kind in dtypes)
 
 
 def _as_floats(X: Any) -> FloatArray:

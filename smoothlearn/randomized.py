@@ -15,21 +15,31 @@ from sklearn.base import (
     ClassifierMixin,
     MetaEstimatorMixin,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from smoothlearn.bases import Ballot, base_labels, check_base, fit_base, make_ballot, trusted_kind
+from smoothlearn.augmentation import noisy_copies
+from smoothlearn.bases import (
+    Ballot,
+    base_labels,
+    check_base,
+    fit_base,
+    linear_view,
+    make_ballot,
+    trusted_kind,
+)
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers import DEFAULT_SIGMA, DEENDenoiser, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.nn.voting import count_votes, row_seeds
-from smoothlearn.theory.arguments import as_finite, as_probability
+from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.theory.binomial import top_two_p_value
-from smoothlearn.theory.gaussian import draws_needed, max_radius
+from smoothlearn.theory.gaussian import draws_needed, max_radius, more_draws_pay
 from smoothlearn.views.affine import FloatArray
-from smoothlearn.views.linear import Linear, as_linear
+from smoothlearn.views.linear import Linear
 from smoothlearn.views.predictor import frame_library, rebuild_frame
 
 Counts = NDArray[np.int64]
@@ -43,7 +53,8 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     perturbation shorter than :math:`\frac{\sigma}{2}(\Phi^{-1}(p_A) - \Phi^{-1}(p_B))` changes g
     [1]_. ``certify`` bounds both from independent draws.
 
-    A linear h with two classes needs no draws: g is h, and the radius is the margin.
+    A linear model of scikit-learn with two classes needs no draws: g is h, and the radius is the
+    margin.
 
     Parameters
     ----------
@@ -53,10 +64,16 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         In a ``FrozenEstimator`` it is not refitted.
     sigma : float
         Standard deviation of the noise, in the units of X.
+    n_augment : int
+        Fit the base on so many noisy copies of every row, in place of the clean rows: on what it
+        will vote about. 0 fits it on the clean rows. A base that holds out rows in its fit holds
+        out all copies of a row or none.
     n_draws : int
         Votes behind a prediction, and behind the label of a certificate.
-    n_certify_draws : int
-        Further votes behind the radius of a certificate.
+    n_certify_draws : int or (int, int)
+        Further votes behind the radius of a certificate. A pair (n, N) certifies in two stages:
+        every row gets n votes, and those rows get N in all whose radius N votes can raise much,
+        which are nearly unanimous. Each stage has half the failure probability.
     confidence_level : float
         In (0, 1): every certificate is right with at least this probability, see
         :class:`~smoothlearn.Certificate`.
@@ -111,8 +128,9 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         estimator: Any,
         *,
         sigma: float = DEFAULT_SIGMA,
+        n_augment: int = 0,
         n_draws: int = 100,
-        n_certify_draws: int = 10_000,
+        n_certify_draws: int | tuple[int, int] = 10_000,
         confidence_level: float = 0.999,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -121,6 +139,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
     ) -> None:
         self.estimator = estimator
         self.sigma = sigma
+        self.n_augment = n_augment
         self.n_draws = n_draws
         self.n_certify_draws = n_certify_draws
         self.confidence_level = confidence_level
@@ -130,7 +149,7 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
-        """Fit the base on clean rows, and the denoiser where there is one.
+        """Fit the denoiser on clean rows where there is one, and the base as ``n_augment`` says.
 
         Parameters
         ----------
@@ -153,26 +172,42 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self.__dict__.pop("sigma_", None)
         sigma = as_finite("sigma", self.sigma)
         self._check_draws()
+        check_scalar(self.n_augment, "n_augment", Integral, min_val=0)
         torch_device(self.device)
         check_base(self.estimator)
+        if self.n_augment and isinstance(self.estimator, FrozenEstimator):
+            raise ValueError(
+                f"n_augment={self.n_augment} asks to fit the estimator on noisy copies, and a "
+                "frozen one is not fitted; use n_augment=0"
+            )
         routed = self._route(fit_params)
         library = frame_library(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         if len(np.unique(y)) < 2:
             raise ValueError(f"y has one class, {y[0]!r}; a classifier needs at least two")
-        seeds = spawn_seeds(self.random_state, ("noise", "estimator", "denoiser", "probes"))
+        seeds = spawn_seeds(
+            self.random_state, ("noise", "estimator", "denoiser", "probes", "copies")
+        )
         self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
+        if self.denoiser_ is None:  # else fitting it has warned
+            warn_raw_pixels(X, sigma, stacklevel=2)
         self._frame_library = library
+        fitted_on = X
+        if self.n_augment:
+            fitted_on = noisy_copies(
+                X, self.n_augment, denoiser=self.denoiser_, sigma=sigma, seed=seeds["copies"]
+            )
         self.estimator_, self.classes_ = fit_base(
             self.estimator,
-            X,
+            fitted_on,
             y,
             as_given=self._as_given,
             columns=self._columns(),
             device=torch_device(self.device),
             seed=seeds["estimator"],
             fit_params=routed,
+            n_copies=max(1, self.n_augment),
         )
         self._kind = trusted_kind(
             self.estimator_,
@@ -276,15 +311,24 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         exact = self._exact_view()
         if exact is not None:
             return self._exact_certificate(X, exact)
-        self._warn_few_draws()
+        stages = self._stages()
+        self._warn_few_draws(stages)
         ballot = self._ballot(X)
+        winner = self._count(X, ballot, "predict", self.n_draws).argmax(axis=1)
+        counts = self._count(X, ballot, "certify", stages[0])
+        if len(stages) == 2:
+            share = (1 - self.confidence_level) / 2
+            rows = np.flatnonzero(more_draws_pay(counts, winner, stages[1], share))
+            more = self._count(X[rows], ballot.of(rows), "certify more", stages[1] - stages[0])
+            counts[rows] += more
         certificate = Certificate.from_counts(
-            winner=self._count(X, ballot, "predict", self.n_draws).argmax(axis=1),
-            counts=self._count(X, ballot, "certify", self.n_certify_draws),
+            winner=winner,
+            counts=counts,
             classes=self.classes_,
             sigma=self.sigma_,
             confidence_level=self.confidence_level,
             n_features=self.n_features_in_,
+            stages=stages if len(stages) == 2 else None,
         )
         return certificate.displaced(ballot.displacement)
 
@@ -315,9 +359,26 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
     def _check_draws(self) -> None:
         check_scalar(self.n_draws, "n_draws", Integral, min_val=1)
-        check_scalar(self.n_certify_draws, "n_certify_draws", Integral, min_val=1)
+        self._stages()
         check_scalar(self.confidence_level, "confidence_level", Real)
         as_probability("confidence_level", self.confidence_level, ends=False)
+
+    def _stages(self) -> tuple[int, ...]:
+        """Draws in all after every stage of certification."""
+        given = self.n_certify_draws
+        if not isinstance(given, tuple | list):
+            check_scalar(given, "n_certify_draws", Integral, min_val=1)
+            return (int(given),)
+        if len(given) != 2:
+            raise ValueError(f"n_certify_draws must be an int or a pair of them, got {given!r}")
+        for stage in given:
+            check_scalar(stage, "n_certify_draws", Integral, min_val=1)
+        if given[0] >= given[1]:
+            raise ValueError(
+                f"n_certify_draws={given!r}: the second number counts the draws of both stages, "
+                "and must be larger than the first"
+            )
+        return tuple(map(int, given))
 
     def _check_rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
@@ -341,9 +402,10 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
 
     def _exact_view(self) -> Linear | None:
         """The base where g = h is known in closed form: linear, two classes, no denoiser."""
-        if len(self.classes_) != 2 or self.denoiser_ is not None or self._kind != "linear":
+        if self.denoiser_ is not None or self._kind != "linear":
             return None
-        return as_linear(self.estimator_, self.n_features_in_)
+        view = linear_view(self.estimator_, self.n_features_in_)
+        return view if view is not None and view.two_class else None
 
     def _exact_certificate(self, X: FloatArray, view: Linear) -> Certificate:
         """The margin, where it has the label of the base; where rounding hides it, abstain."""
@@ -367,11 +429,11 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
             p_upper=1 - p_lower,
         )
 
-    def _warn_few_draws(self) -> None:
-        settings = (self.confidence_level, self.sigma_)
+    def _warn_few_draws(self, stages: tuple[int, ...]) -> None:
+        level = 1 - (1 - self.confidence_level) / len(stages)
         n_classes = len(self.classes_)
-        if max_radius(self.n_certify_draws, *settings, n_classes=n_classes) == 0:
-            needed = draws_needed(0.0, *settings, n_classes=n_classes)
+        if max_radius(stages[-1], level, self.sigma_, n_classes=n_classes) == 0:
+            needed = draws_needed(0.0, level, self.sigma_, n_classes=n_classes)
             warnings.warn(
                 f"n_certify_draws={self.n_certify_draws} certifies no radius at "
                 f"confidence_level={self.confidence_level}, even if all votes agree; at least "
@@ -427,6 +489,10 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         Gives x̂. None means ``DEENDenoiser()``, "passthrough" leaves the noise in. It is cloned,
         handed ``sigma`` and fitted on the rows of X; its own ``sigma`` must be None or the same. In
         a ``FrozenEstimator`` it is not refitted, and its fitted sigma must be the same.
+    n_augment : int
+        Fit the base on so many noisy and denoised copies of every row, in place of the clean rows.
+        A ``ParzenDenoiser`` denoises the copies of a row without that row, as it would pull them
+        back to it; a learned energy hardly does.
     sigma, n_draws, n_certify_draws, confidence_level, device, n_jobs, random_state, verbose
         As in :class:`~smoothlearn.RandomizedSmoothingClassifier`. A denoiser is trained on the
         device that it names itself.
@@ -461,8 +527,9 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         *,
         denoiser: Any = None,
         sigma: float = DEFAULT_SIGMA,
+        n_augment: int = 0,
         n_draws: int = 100,
-        n_certify_draws: int = 10_000,
+        n_certify_draws: int | tuple[int, int] = 10_000,
         confidence_level: float = 0.999,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -472,6 +539,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         super().__init__(
             estimator,
             sigma=sigma,
+            n_augment=n_augment,
             n_draws=n_draws,
             n_certify_draws=n_certify_draws,
             confidence_level=confidence_level,

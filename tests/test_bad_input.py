@@ -8,8 +8,9 @@ from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.model_selection import cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -25,6 +26,7 @@ from smoothlearn import (
     RandomizedSmoothingClassifier,
     certify,
 )
+from smoothlearn.theory.gaussian import draws_needed
 
 X, y = make_blobs(60, n_features=3, centers=3, random_state=0)
 DRAWS = {"n_draws": 20, "n_certify_draws": 100, "random_state": 0}
@@ -36,10 +38,15 @@ NET = {
 }
 
 
+class Bent(nn.Sequential):
+    """A network that is not linear."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__(nn.Linear(in_features, 8), nn.Tanh(), nn.Linear(8, out_features))
+
+
 def three_class_net():
-    return NeuralNetClassifier(
-        nn.Linear, criterion=nn.CrossEntropyLoss, module__out_features=3, **NET
-    )
+    return NeuralNetClassifier(Bent, criterion=nn.CrossEntropyLoss, module__out_features=3, **NET)
 
 
 SMOOTHERS = {
@@ -215,10 +222,51 @@ class TestSettings:
         smoother = clone(smoother).set_params(**{name: draws})
         assert_fit_fails(smoother, error, f"{name} .*must be")
 
+    @each_smoother
+    @pytest.mark.parametrize(
+        ("n_augment", "error"),
+        [
+            (-1, ValueError),
+            (2.0, TypeError),
+            (np.nan, TypeError),
+            ("2", TypeError),
+            (None, TypeError),
+            (np.True_, TypeError),
+            ([2], TypeError),
+        ],
+    )
+    def test_n_augment(self, smoother, n_augment, error):
+        smoother = clone(smoother).fit(X, y).set_params(n_augment=n_augment)
+        assert_fit_fails(smoother, error, "n_augment .*must be|n_augment must be")
+
+    @pytest.mark.parametrize(
+        ("draws", "error", "match"),
+        [
+            ((5,), ValueError, r"n_certify_draws must be an int or a pair of them, got \(5,\)"),
+            ((), ValueError, "n_certify_draws must be an int or a pair"),
+            ((5, 10, 20), ValueError, "n_certify_draws must be an int or a pair"),
+            ([10, 5], ValueError, r"n_certify_draws=\[10, 5\]: .*larger than the first"),
+            ((5, 5), ValueError, "the second number counts the draws of both stages"),
+            ((0, 5), ValueError, "n_certify_draws == 0, must be >= 1"),
+            ((-3, 5), ValueError, "n_certify_draws == -3, must be >= 1"),
+            (("a", 3), TypeError, "n_certify_draws must be an instance of int"),
+            ((10.0, 20.0), TypeError, "n_certify_draws must be an instance of int"),
+            ((10, 20.5), TypeError, "n_certify_draws must be an instance of int"),
+            ((10, None), TypeError, "n_certify_draws must be an instance of int"),
+            ({10, 20}, TypeError, "n_certify_draws must be an instance of int"),
+            (np.array([10, 20]), TypeError, "n_certify_draws must be an instance of int"),
+        ],
+        ids=str,
+    )
+    def test_draws_in_two_stages(self, draws, error, match):
+        smoother = RandomizedSmoothingClassifier(LogisticRegression(), n_certify_draws=draws)
+        assert_fit_fails(smoother, error, match)
+
     @pytest.mark.parametrize(
         ("change", "match"),
         [
             ({"n_draws": 0}, "n_draws .*must be"),
+            ({"n_certify_draws": (10, 5)}, "larger than the first"),
             ({"n_certify_draws": 10.5}, "n_certify_draws .*must be"),
             ({"confidence_level": 1.0}, "confidence_level must lie"),
             ({"device": "abacus"}, "device='abacus'"),
@@ -306,6 +354,28 @@ class TestEstimators:
     def test_frozen_base_of_other_features(self, base):
         smoother = RandomizedSmoothingClassifier(FrozenEstimator(clone(base).fit(X[:, :2], y)))
         assert_fit_fails(smoother, ValueError, "frozen estimator was fitted on 2 features, X has 3")
+
+    @pytest.mark.parametrize("denoiser", ["passthrough", ParzenDenoiser()])
+    def test_copies_for_a_frozen_base(self, denoiser):
+        base = FrozenEstimator(LogisticRegression().fit(X, y))
+        smoother = EmpiricalBayesSmoothedClassifier(base, denoiser=denoiser, n_augment=1)
+        assert_fit_fails(smoother, ValueError, "n_augment=1 asks to fit .* use n_augment=0")
+        smoother.set_params(n_augment=0).fit(X, y)
+
+    @pytest.mark.parametrize(
+        ("base", "parameter"),
+        [
+            (MLPClassifier(early_stopping=True), "early_stopping=True"),
+            (
+                make_pipeline(StandardScaler(), SGDClassifier(early_stopping=True)),
+                "sgdclassifier__early_stopping=True",
+            ),
+        ],
+    )
+    def test_copies_for_a_base_that_may_hold_them_out(self, base, parameter):
+        smoother = RandomizedSmoothingClassifier(base, n_augment=2)
+        match = f"n_augment: the estimator's {parameter} makes it hold out rows.* use n_augment=1"
+        assert_fit_fails(smoother, ValueError, match)
 
     @pytest.mark.parametrize(
         "denoiser",
@@ -425,6 +495,86 @@ class TestSteps:
             certify(pipeline, X)
 
 
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16)).astype(float)
+PIXELS[0, 0], HALVES = 255, np.arange(40) % 2
+TREE = DecisionTreeClassifier(max_depth=2)
+
+
+def frozen(denoiser):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return FrozenEstimator(denoiser.fit(PIXELS))
+
+
+#: What fits on rows, and whether its warning points at who called it.
+ON_PIXELS = {
+    "rs": (lambda: RandomizedSmoothingClassifier(TREE), True),
+    "eb-deen": (
+        lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser=DEENDenoiser(max_epochs=1)),
+        False,
+    ),
+    "eb-parzen": (lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser=ParzenDenoiser()), False),
+    "eb-passthrough": (
+        lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser="passthrough"),
+        True,
+    ),
+    "eb-frozen": (
+        lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser=frozen(ParzenDenoiser())),
+        True,
+    ),
+    "deen": (lambda: DEENDenoiser(max_epochs=1), True),
+    "parzen": (lambda: ParzenDenoiser(), True),
+}
+each_on_pixels = pytest.mark.parametrize(("build", "points"), ON_PIXELS.values(), ids=ON_PIXELS)
+
+
+class TestRawPixels:
+    @each_on_pixels
+    def test_warn_once_in_every_fit(self, build, points):
+        estimator = build()
+        match = r"X holds whole numbers from 0 to 255, .* sigma=0\.5 .*divide X by 255"
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=match) as record:
+                estimator.fit(PIXELS, HALVES)
+            assert len(record) == 1
+            assert (record[0].filename == __file__) is points
+        if hasattr(estimator, "certify"):
+            estimator.set_params(n_draws=5, n_certify_draws=20).certify(PIXELS)
+
+    @each_on_pixels
+    def test_do_not_warn_where_sigma_or_scale_fits(self, build, points):
+        estimator = build().fit(PIXELS / 255, HALVES)
+        if not isinstance(getattr(estimator, "denoiser", None), FrozenEstimator):
+            estimator.set_params(sigma=60.0).fit(PIXELS, HALVES)
+
+    @pytest.mark.parametrize(
+        ("changed", "sigma", "warns"),
+        [
+            (PIXELS, 2.0, True),
+            (PIXELS, 2.1, False),
+            (np.minimum(PIXELS, 250), 0.5, True),
+            (np.minimum(PIXELS, 249), 0.5, False),  # counts of something else
+            (PIXELS + (PIXELS == 255), 0.5, False),
+            (PIXELS * 0.99, 0.5, False),
+            (PIXELS - 1, 0.5, False),
+            (PIXELS - 128, 0.5, False),
+            (PIXELS[:, :15], 0.5, False),
+            (np.floor(PIXELS / 30), 0.5, False),
+        ],
+        ids=[
+            "at most 2", "larger sigma", "250", "249", "256", "fractions", "negative", "centred",
+            "few columns", "small integers",
+        ],
+    )  # fmt: skip
+    def test_limits(self, changed, sigma, warns):
+        denoiser = ParzenDenoiser(sigma)
+        if warns:
+            with pytest.warns(UserWarning, match="divide X by 255"):
+                denoiser.fit(changed)
+        else:
+            denoiser.fit(changed)
+
+
 class TestWarnings:
     @each_smoother
     @pytest.mark.parametrize("level", [0.9, 0.999])
@@ -442,6 +592,24 @@ class TestWarnings:
         assert (enough.radius > 0).any()
         with pytest.warns(UserWarning, match="certifies no radius"):
             smoother.set_params(n_certify_draws=needed - 1).certify(point)
+
+    @each_smoother
+    def test_stages_that_certify_nothing_say_how_many_draws_would(self, smoother):
+        smoother = clone(smoother).set_params(n_certify_draws=(1, 4)).fit(X, y)
+        match = r"n_certify_draws=\(1, 4\) certifies no radius"
+        with pytest.warns(UserWarning, match=match) as record:
+            assert (smoother.certify(X[:5]).radius == 0).all()
+        assert len(record) == 1
+        assert record[0].filename == __file__
+        needed = int(str(record[0].message).split("at least ")[1].split()[0])
+        assert needed == draws_needed(0.0, 0.9995, 1.0, n_classes=3)
+        point = X[y == 1][:20]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            enough = smoother.set_params(n_certify_draws=(1, needed)).certify(point)
+        assert (enough.radius > 0).any()
+        with pytest.warns(UserWarning, match="certifies no radius"):
+            smoother.set_params(n_certify_draws=(1, needed - 1)).certify(point)
 
     def test_no_draws_are_needed_in_closed_form(self):
         smoother = RandomizedSmoothingClassifier(LogisticRegression(), n_certify_draws=1)

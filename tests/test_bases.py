@@ -15,8 +15,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import Dataset
 from torch import nn
 
@@ -205,15 +205,59 @@ def negate(samples):
     [{"dataset": Negated}, {"iterator_valid__collate_fn": negate}],
     ids=["dataset", "collate"],
 )
-def test_a_net_with_preprocessing_outside_its_module(preprocessing, blobs):
+@pytest.mark.parametrize("module", [Net, nn.Linear])
+def test_a_net_with_preprocessing_outside_its_module(module, preprocessing, blobs):
     X, y = blobs
-    smoother = smooth(net(**preprocessing), X, y, sigma=0.05)
+    sizes = {"module__in_features": 2, "module__out_features": 2} if module is nn.Linear else {}
+    smoother = smooth(net(module, **sizes, **preprocessing), X, y, sigma=0.05)
     certificate = smoother.certify(X[:60])
     with private_torch_rng(0):
         said = smoother.estimator_.predict(X[:60].astype(np.float32))
     sure = certificate.radius > 0
     assert sure.mean() > 0.8
     assert np.array_equal(certificate.label[sure], said[sure])
+
+
+def contrary(output):
+    return torch.softmax(-output, dim=-1)
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda layer, inputs, output: torch.sin(4 * output))
+    return layer
+
+
+LAYER = {"module": nn.Linear, "module__in_features": 2, "module__out_features": 2}
+
+
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        (LogisticRegression(), "linear"),
+        (net(**LAYER), "linear"),
+        (make_pipeline(StandardScaler(), net(**LAYER)), "linear"),
+        (net(nn.Sequential(nn.Flatten(), nn.Linear(2, 2))), "linear"),
+        (net(**LAYER, predict_nonlinearity=contrary), "network"),
+        (net(hooked(nn.Linear(2, 2))), "network"),
+        (net(nn.Sequential(hooked(nn.Linear(2, 2)))), "network"),
+        (net(hooked(nn.Sequential(nn.Linear(2, 2)))), "network"),
+        (NeuralNetBinaryClassifier(nn.Linear(2, 1), **TRAINING), "network"),
+        (net(), "network"),
+        (make_pipeline(StandardScaler(), PolynomialFeatures(1), net(nn.Linear(3, 2))), "indices"),
+        (DummyClassifier(), "labels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_kinds_of_votes(base, kind, blobs):
+    smoother = smooth(base, *blobs, sigma=1.0)
+    assert smoother._kind == kind
+    exact = isinstance(base, LogisticRegression)
+    assert (smoother._exact_view() is not None) is exact, "two outputs vote, one margin does not"
+    assert (smoother.certify(blobs[0][:5]).counts is None) is exact
+    np.testing.assert_array_equal(
+        smoother.set_params(sigma=1e-4).fit(*blobs).predict(blobs[0][:50]),
+        smoother.estimator_.predict(blobs[0][:50].astype(np.float32)),
+    )
 
 
 class Scribbler(ClassifierMixin, BaseEstimator):
@@ -249,8 +293,13 @@ class ForgetfulEnergy(nn.Module):
         return self.layers(u) + self.u.sum(dim=1, keepdim=True) * u.sum(dim=1, keepdim=True)
 
 
-def test_energies_that_change_themselves_are_copied_for_every_thread(blobs):
-    denoiser = DEENDenoiser(module=ForgetfulEnergy, max_epochs=2)
+def behind_a_layer(n_features):
+    return nn.Sequential(nn.Linear(n_features, 8), ForgetfulEnergy(8))
+
+
+@pytest.mark.parametrize("module", [ForgetfulEnergy, behind_a_layer])
+def test_energies_that_change_themselves_are_copied_for_every_thread(module, blobs):
+    denoiser = DEENDenoiser(module=module, max_epochs=2)
     clf = EmpiricalBayesSmoothedClassifier(LogisticRegression(), denoiser=denoiser, **SETTINGS)
     one = clf.set_params(sigma=1.0).fit(*blobs).certify(blobs[0][:80]).counts
     two = clf.set_params(n_jobs=2).certify(blobs[0][:80]).counts

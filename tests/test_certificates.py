@@ -20,7 +20,7 @@ NORMAL = {"allow_subnormal": False}
 ANIMALS = np.array(["ant", "bee", "cat"])
 
 
-def from_counts(counts, winner, classes=ANIMALS, sigma=0.5, level=0.99, n_features=7):
+def from_counts(counts, winner, classes=ANIMALS, sigma=0.5, level=0.99, n_features=7, stages=None):
     return Certificate.from_counts(
         np.asarray(counts),
         winner=np.asarray(winner),
@@ -28,6 +28,7 @@ def from_counts(counts, winner, classes=ANIMALS, sigma=0.5, level=0.99, n_featur
         sigma=sigma,
         confidence_level=level,
         n_features=n_features,
+        stages=stages,
     )
 
 
@@ -88,6 +89,85 @@ def test_more_classes_by_hand():
         assert certificate.radius[i] == pytest.approx(radius, rel=1e-9)
     np.testing.assert_array_equal(certificate.abstained, [False, True, False])
     assert (certificate.norm, certificate.procedure, certificate.units) == (2, "fixed", "input")
+
+
+STAGED = np.array([[90, 10, 0], [980, 15, 5], [40, 35, 25], [0, 0, 1000]])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_two_stages_by_hand(n_classes):
+    """Every number of draws has half the failure probability."""
+    counts = STAGED[:, :n_classes] + np.outer(STAGED[:, 2], np.eye(n_classes)[0] * (n_classes < 3))
+    counts = counts.astype(int)
+    certificate = from_counts(counts, [0] * 4, ANIMALS[:n_classes], level=0.95, stages=(100, 1000))
+    shares = (0.025, None) if n_classes == 2 else (0.0225, 0.0025)
+    for i, row in enumerate(counts):
+        n = row.sum()
+        assert n == (100, 1000, 100, 1000)[i]
+        test = stats.binomtest(int(row[0]), int(n), alternative="greater")
+        low = test.proportion_ci(1 - shares[0]).low
+        high = 1 - low
+        if n_classes == 3:
+            rival = stats.binomtest(int(row[1:].max()), int(n), alternative="less")
+            high = min(high, rival.proportion_ci(1 - shares[1]).high)
+        assert certificate.p_lower[i] == pytest.approx(low, rel=1e-9)
+        assert certificate.p_upper[i] == pytest.approx(high, rel=1e-9)
+    assert certificate.stages == (100, 1000)
+    assert certificate.procedure == "two-stage"
+    assert certificate.confidence_level == 0.95
+    np.testing.assert_array_equal(certificate.n_draws, [100, 1000, 100, 1000])
+    np.testing.assert_array_equal(certificate.counts, counts)
+
+
+def test_two_stages_are_half_the_failure_probability_of_one():
+    counts, winner = STAGED[[1, 3]], [0, 2]
+    staged = from_counts(counts, winner, level=0.9, stages=(100, 1000))
+    single = from_counts(counts, winner, level=0.95)
+    np.testing.assert_allclose(staged.radius, single.radius, rtol=1e-13)
+    assert single.stages is None
+    assert np.all(staged.radius < from_counts(counts, winner, level=0.9).radius)
+
+
+@pytest.mark.parametrize("counts", [[[99, 0, 0]], [[90, 10, 0], [500, 50, 0]], [[0, 0, 0]]])
+def test_draws_that_are_no_stage_are_refused(counts):
+    with pytest.raises(ValueError, match="counts must sum to 100 or 1000, the stages"):
+        from_counts(counts, [0] * len(counts), stages=(100, 1000))
+
+
+def test_the_largest_radius_of_two_stages_is_that_of_all_draws():
+    """Also where no row went on, so that it depends on no row."""
+    full = from_counts([[1000, 0, 0]], [0], stages=(100, 1000))
+    for counts in ([[100, 0, 0]], [[50, 50, 0]], [[1000, 0, 0], [90, 10, 0]]):
+        certificate = from_counts(counts, [0] * len(counts), stages=(100, 1000))
+        assert certificate.largest_radius == pytest.approx(full.radius[0], rel=1e-9)
+    assert full.scaled(0.25).largest_radius == pytest.approx(full.radius[0] / 4, rel=1e-9)
+    assert full.largest_radius < from_counts([[1000, 0, 0]], [0]).largest_radius
+
+
+def test_stages_stay_with_the_certificate():
+    certificate = from_counts(STAGED, [0, 0, 0, 2], stages=(100, 1000))
+    with pytest.raises(ValueError, match="two-stage"):
+        certificate.at_confidence(0.9)
+    for other in (
+        pickle.loads(pickle.dumps(certificate)),
+        copy.deepcopy(certificate),
+        replace(certificate, units="smoother"),
+        certificate.scaled(0.5),
+        certificate.displaced(np.full(4, 0.01)),
+        certificate.to_norm(np.inf),
+    ):
+        assert other.stages == (100, 1000)
+        assert other.procedure == "two-stage"
+        np.testing.assert_array_equal(other.n_draws, [100, 1000, 100, 1000])
+        with pytest.raises(ValueError, match="two-stage"):
+            other.at_confidence(0.9)
+    np.testing.assert_array_equal(certificate.to_frame()["n_draws"], [100, 1000, 100, 1000])
+
+
+def test_no_rows_in_two_stages():
+    certificate = from_counts(np.zeros((0, 3), int), np.zeros(0, int), stages=(100, 1000))
+    assert len(certificate) == 0
+    assert certificate.stages == (100, 1000)
 
 
 @given(

@@ -69,6 +69,18 @@ class ScalarNetwork(nn.Module):
         return self.layers(u)
 
 
+class StripNetwork(nn.Sequential):
+    """An energy for DEENDenoiser that sees a row as an image of one line, whatever its length."""
+
+    def __init__(self, n_features):
+        super().__init__(
+            nn.Unflatten(1, (1, 1, n_features)),
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(4, 1, 3, padding=1),
+        )
+
+
 def small_net(**params):
     settings = {
         "criterion": nn.CrossEntropyLoss,
@@ -87,6 +99,7 @@ DRAWS = {"n_draws": 25, "n_certify_draws": 50}
 ESTIMATORS = {
     "deen": DEENDenoiser(max_epochs=2),
     "deen-module": DEENDenoiser(module=ScalarNetwork, max_epochs=2),
+    "deen-image": DEENDenoiser(module=StripNetwork, max_epochs=2),
     "parzen": ParzenDenoiser(),
     "rs-linear": RandomizedSmoothingClassifier(LogisticRegression(), **DRAWS),
     "rs-net": RandomizedSmoothingClassifier(small_net(), **DRAWS),
@@ -98,7 +111,10 @@ ESTIMATORS = {
         LogisticRegression(), denoiser=ParzenDenoiser(), **DRAWS
     ),
     "eb-linear-passthrough": EmpiricalBayesSmoothedClassifier(
-        LogisticRegression(), denoiser="passthrough", **DRAWS
+        LogisticRegression(), denoiser="passthrough", n_draws=25, n_certify_draws=(25, 50)
+    ),
+    "eb-linear-image": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(), denoiser=DEENDenoiser(module=StripNetwork, max_epochs=2), **DRAWS
     ),
     "eb-net-deen": EmpiricalBayesSmoothedClassifier(
         small_net(), denoiser=DEENDenoiser(max_epochs=2), **DRAWS
@@ -108,6 +124,13 @@ ESTIMATORS = {
     ),
     "eb-tree-parzen": EmpiricalBayesSmoothedClassifier(
         DecisionTreeClassifier(), denoiser=ParzenDenoiser(), **DRAWS
+    ),
+    "rs-tree-copies": RandomizedSmoothingClassifier(DecisionTreeClassifier(), n_augment=2, **DRAWS),
+    "eb-linear-parzen-copies": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(), denoiser=ParzenDenoiser(), n_augment=2, **DRAWS
+    ),
+    "eb-linear-deen-copies": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(), denoiser=DEENDenoiser(max_epochs=2), n_augment=2, **DRAWS
     ),
 }
 

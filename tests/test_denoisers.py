@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import make_moons
+from sklearn.datasets import load_digits, make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
@@ -290,7 +290,7 @@ class TestModules:
         module = nn.Sequential(nn.Linear(2, 8), activation(), nn.Linear(8, 1))
         DEENDenoiser(SIGMA, module=module, max_epochs=1).fit(moons)
 
-    @pytest.mark.parametrize("n_outputs", [2, 5])
+    @pytest.mark.parametrize("n_outputs", [3, 5])
     def test_module_of_the_wrong_shape_is_refused(self, moons, n_outputs):
         module = nn.Sequential(nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, n_outputs))
         denoiser = DEENDenoiser(SIGMA, module=module, max_epochs=1)
@@ -298,6 +298,20 @@ class TestModules:
             denoiser.fit(moons)
         with pytest.raises(NotFittedError):
             check_is_fitted(denoiser)
+
+    def test_module_that_gives_as_much_as_it_gets_is_a_gradient_step(self, moons, noisy):
+        def module(n_features):
+            layers = nn.Linear(n_features, 64), nn.SiLU(), nn.Linear(64, n_features)
+            return nn.Sequential(*layers)
+
+        denoiser = DEENDenoiser(SIGMA, module=module, max_epochs=60, lr=0.05, random_state=0)
+        denoiser.fit(moons)
+        variances = np.linalg.eigvalsh(np.cov(moons.T))
+        best_linear = np.mean(SIGMA**2 * variances / (variances + SIGMA**2))
+        assert -denoiser.score(moons) < 0.97 * best_linear
+        assert denoiser.weights_["skip"].shape == (2,)
+        denoised = denoiser.denoise_on(CPU)(torch.tensor(noisy).float(), torch.Generator())
+        np.testing.assert_allclose(denoised.numpy(), denoiser.transform(noisy), atol=1e-4)
 
     def test_module_is_told_the_number_of_features(self, moons):
         seen = []
@@ -308,6 +322,143 @@ class TestModules:
 
         DEENDenoiser(SIGMA, module=module, max_epochs=1).fit(np.c_[moons, moons[:, 0]])
         assert set(seen) == {3}
+
+
+class Convolution(nn.Module):
+    """A user's network from images (n, 1, height, width) to (n,)."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 1, 3))
+
+    def forward(self, images):
+        assert images.shape[1:] == (1, 8, 8)
+        return self.layers(images).sum(dim=(1, 2, 3))
+
+
+def image_to_image(n_features):
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 1, 3, padding=1))
+
+
+IMAGE_MODULES = {
+    "conv": "conv",
+    "gradient-step-unet": "gradient-step-unet",
+    "class": Convolution,
+    "function": image_to_image,
+    "instance": nn.Sequential(nn.Conv2d(1, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, 1)),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+class TestImages:
+    @pytest.fixture(params=IMAGE_MODULES)
+    def image_denoiser(self, request, digits):
+        denoiser = DEENDenoiser(
+            0.5,
+            module=IMAGE_MODULES[request.param],
+            image_shape=(8, 8),
+            max_epochs=1,
+            random_state=0,
+        )
+        return denoiser.fit(digits[0][:300])
+
+    def test_is_stored_cloned_and_fitted_again(self, image_denoiser, digits):
+        X = digits[0][300:320]
+        expected = image_denoiser.transform(X)
+        assert image_denoiser.image_shape == (8, 8)
+        assert image_denoiser.image_shape_ == (1, 8, 8)
+        loaded = pickle.loads(pickle.dumps(image_denoiser))
+        np.testing.assert_array_equal(loaded.transform(X), expected)
+        again = clone(image_denoiser).fit(digits[0][:300])
+        np.testing.assert_allclose(again.transform(X), expected, atol=1e-6)
+        image_denoiser.set_params(image_shape=(4, 4), module="conv")
+        np.testing.assert_array_equal(image_denoiser.transform(X), expected)
+        image_denoiser.set_params(image_shape=(2, 2, 4), module="mlp").fit(X[:, :16])
+        assert image_denoiser.transform(X[:, :16]).shape == (20, 16)
+        assert image_denoiser.image_shape_ == (2, 2, 4)
+
+    def test_votes_as_it_transforms(self, image_denoiser, digits):
+        X = digits[0][300:320] + 0.5 * np.random.default_rng(0).standard_normal((20, 64))
+        denoised = image_denoiser.denoise_on(CPU)(torch.tensor(X).float(), torch.Generator())
+        np.testing.assert_allclose(denoised.numpy(), image_denoiser.transform(X), atol=1e-4)
+        assert image_denoiser.energy(X).shape == (20,)
+
+    @pytest.mark.parametrize("module", ["conv", "gradient-step-unet"])
+    def test_learns_more_than_a_linear_denoiser_of_one_scale(self, module, digits):
+        """Which is the energy without its network, and far better than the identity."""
+        X = digits[0]
+        denoiser = DEENDenoiser(
+            0.5, module=module, image_shape=(8, 8), max_epochs=4, lr=5e-3, random_state=0
+        ).fit(X[:1500])
+        variance = X[:1500].var(axis=0).mean()
+        bowl = 0.25 * variance / (variance + 0.25)
+        assert bowl < 0.25 / 4
+        assert -denoiser.score(X[1500:]) < 0.85 * bowl
+
+    def test_certifies_in_a_classifier(self, digits):
+        X, y = digits
+        denoiser = DEENDenoiser(module="conv", image_shape=(1, 8, 8), max_epochs=2, lr=5e-3)
+        classifier = EmpiricalBayesSmoothedClassifier(
+            LogisticRegression(max_iter=200), denoiser=denoiser, sigma=0.3, random_state=0,
+            n_draws=20, n_certify_draws=100,
+        ).fit(X[:600], y[:600])  # fmt: skip
+        rows = X[600:610]
+        certificate = classifier.certify(rows)
+        assert certificate.accuracy(y[600:610]) > 0.5
+        np.testing.assert_array_equal(
+            classifier.set_params(n_jobs=2).certify(rows).counts, certificate.counts
+        )
+
+    def test_is_stored_by_skops(self, digits):
+        skops_io = pytest.importorskip("skops.io")
+        denoiser = DEENDenoiser(module="conv", image_shape=(8, 8), max_epochs=1, random_state=0)
+        stored = skops_io.dumps(denoiser.fit(digits[0][:100]))
+        types = skops_io.get_untrusted_types(data=stored)
+        assert all(name.partition(".")[0] in {"smoothlearn", "numpy"} for name in types)
+        loaded = skops_io.loads(stored, trusted=types)
+        X = digits[0][:5]
+        np.testing.assert_array_equal(loaded.transform(X), denoiser.transform(X))
+        assert tuple(loaded.image_shape_) == (1, 8, 8)
+
+    @pytest.mark.parametrize(
+        ("image_shape", "match"),
+        [
+            ((8, 9), r"image_shape=\(8, 9\) has 72 pixels, X has 64 features"),
+            ((3, 8, 8), "has 192 pixels, X has 64 features"),
+            (64, "image_shape must be .*got 64"),
+            ((64,), "image_shape must be"),
+            ((1, 1, 8, 8), "image_shape must be"),
+            ((), "image_shape must be"),
+            ("88", "image_shape must be"),
+            ((8.0, 8.0), "image_shape must be"),
+            (("8", 8), "image_shape must be"),
+            ((-8, -8), r"in whole pixels, got \(-8, -8\)"),
+            ((0, 64), "image_shape must be"),
+            ((True, 64), "image_shape must be"),
+            ({8: 8}, "image_shape must be"),
+        ],
+        ids=str,
+    )
+    def test_wrong_shapes_are_refused(self, image_shape, match, digits):
+        denoiser = DEENDenoiser(module="conv", image_shape=image_shape, max_epochs=1)
+        with pytest.raises(ValueError, match=match):
+            denoiser.fit(digits[0][:50])
+        with pytest.raises(NotFittedError):
+            check_is_fitted(denoiser)
+
+    def test_shape_may_be_a_list_of_numpys_numbers(self, digits):
+        denoiser = DEENDenoiser(module="conv", image_shape=[np.int64(8), 8], max_epochs=1)
+        assert denoiser.fit(digits[0][:50]).image_shape_ == (1, 8, 8)
+        assert all(type(size) is int for size in denoiser.image_shape_)
+
+    def test_image_energies_need_a_shape(self, digits):
+        with pytest.raises(ValueError, match="'conv' is an energy of images and needs image_shape"):
+            DEENDenoiser(module="conv", max_epochs=1).fit(digits[0][:50])
 
 
 class TestFailedFits:

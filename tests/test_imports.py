@@ -14,8 +14,8 @@ import smoothlearn
 ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
-    "theory", "views", "nn", "certificates", "denoisers", "bases", "randomized", "xhat",
-    "locally_biased", "jobs", "metrics", "displays",
+    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "randomized",
+    "xhat", "locally_biased", "jobs", "metrics", "displays", "datasets",
 )  # fmt: skip
 FOLDERS = {
     "theory": (
@@ -23,8 +23,8 @@ FOLDERS = {
     ),
     "views": ("copies", "affine", "linear", "kernel", "network", "predictor"),
     "nn": (
-        "randomness", "energies", "networks", "lipschitz", "training", "attacks", "dynamics",
-        "voting",
+        "randomness", "networks", "energies", "projection", "lipschitz", "training", "attacks",
+        "dynamics", "voting",
     ),
 }  # fmt: skip
 #: Imported where they are used, and nowhere else.

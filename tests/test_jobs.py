@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from smoothlearn import Certificate, RandomizedSmoothingClassifier, certify
@@ -409,3 +409,24 @@ def test_single_precision_in_some_columns_is_paid_for():
         assert radius == 0 or label == (score > 0)
     reordered = certify(pipeline, frame[["b", "a"]])
     np.testing.assert_array_equal(reordered.radius, certificate.radius)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_single_precision_is_paid_for_around_a_row_too(mixed):
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        a, b = rng.standard_normal((2, 50))
+        frame = pd.DataFrame({"a": a.astype(np.float32)} | ({"b": b} if mixed else {}))
+        scaler = MaxAbsScaler()
+        if mixed:
+            scaler = ColumnTransformer([("a", scaler, ["a"]), ("b", StandardScaler(), ["b"])])
+        base = LogisticRegression(C=10)
+        pipeline = make_pipeline(scaler, RandomizedSmoothingClassifier(base)).fit(frame, a > 0.4)
+        row = frame.iloc[:1] * 0
+        certificate = certify(pipeline, row)
+        weight, offset = pipeline[-1].estimator_.coef_[0, 0], pipeline[-1].estimator_.intercept_[0]
+        steps = np.float32(certificate.radius[0]) * (1 - np.arange(1, 200) * 2.0**-24)
+        steps = steps[steps < certificate.radius[0]].astype(np.float32)
+        near = pd.concat([row] * len(steps), ignore_index=True)
+        near["a"] = (-np.sign(offset) * np.sign(weight) * steps).astype(np.float32)
+        assert (pipeline.predict(near) == certificate.label[0]).all()

@@ -28,6 +28,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from smoothlearn import (
+    Certificate,
     CertifiedAccuracyScorer,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
@@ -36,6 +37,7 @@ from smoothlearn import (
     certify,
 )
 from smoothlearn.nn.voting import count_votes, row_seeds
+from smoothlearn.theory.gaussian import more_draws_pay
 
 
 def net(module=nn.Linear, **params):
@@ -54,8 +56,16 @@ def net(module=nn.Linear, **params):
     )
 
 
+def bent_module():
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
 def dropout_module():
     return nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+
+def scalar_module():
+    return nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
 
 
 def dropout_energy(n_features):
@@ -67,13 +77,23 @@ SETTINGS = {"sigma": 1.0, "n_draws": 100, "n_certify_draws": 1200, "random_state
 #: One for each way of counting votes.
 KINDS = {
     "projected": RandomizedSmoothingClassifier(LogisticRegression(), **SETTINGS),
-    "network": RandomizedSmoothingClassifier(make_pipeline(StandardScaler(), net()), **SETTINGS),
+    "projected-network": RandomizedSmoothingClassifier(
+        make_pipeline(StandardScaler(), net()), **SETTINGS
+    ),
+    "projected-deen": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(),
+        denoiser=DEENDenoiser(module=scalar_module(), max_epochs=2),
+        **SETTINGS,
+    ),
+    "network": RandomizedSmoothingClassifier(
+        make_pipeline(StandardScaler(), net(bent_module())), **SETTINGS
+    ),
     "predictor": RandomizedSmoothingClassifier(DecisionTreeClassifier(max_depth=3), **SETTINGS),
     "linear-parzen": EmpiricalBayesSmoothedClassifier(
         LogisticRegression(), denoiser=ParzenDenoiser(), **SETTINGS
     ),
     "network-deen": EmpiricalBayesSmoothedClassifier(
-        net(), denoiser=DEENDenoiser(max_epochs=2), **SETTINGS
+        net(bent_module()), denoiser=DEENDenoiser(max_epochs=2), **SETTINGS
     ),
     "predictor-deen": EmpiricalBayesSmoothedClassifier(
         DecisionTreeClassifier(max_depth=3), denoiser=DEENDenoiser(max_epochs=2), **SETTINGS
@@ -92,7 +112,11 @@ def rows():
 
 @pytest.fixture(scope="module", params=KINDS)
 def fitted(request, rows):
-    return clone(KINDS[request.param]).fit(*rows)
+    classifier = clone(KINDS[request.param]).fit(*rows)
+    projected = np.ndim(classifier._ballot(rows[0]).noise) == 2
+    assert projected is request.param.startswith("projected")
+    assert projected or request.param.startswith(classifier._kind.replace("labels", "predictor"))
+    return classifier
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +242,108 @@ class TestCertify:
             labels = fitted.estimator_.predict(noisy.astype(np.float32))
             expected = np.bincount(labels, minlength=3) / n_draws
             assert np.abs(frequency - expected).max() < 5 * np.sqrt(2 * 0.25 / n_draws)
+
+
+@pytest.fixture(scope="module", params=["predictor", "projected-deen", "network"])
+def staged(request, rows):
+    """Fitted, with few draws for every row and many for those that are nearly unanimous."""
+    classifier = clone(KINDS[request.param]).set_params(n_certify_draws=(200, 1200), sigma=0.35)
+    return classifier.fit(*rows)
+
+
+@pytest.fixture(scope="module")
+def certificate(staged, rows):
+    certificate = staged.certify(rows[0])
+    assert set(certificate.n_draws) == {200, 1200}
+    return certificate
+
+
+class TestTwoStages:
+    def test_first_stage_is_a_certificate_of_so_many_draws(self, staged, certificate, rows):
+        first = deepcopy(staged).set_params(n_certify_draws=200).certify(rows[0])
+        np.testing.assert_array_equal(first.counts, votes_for(staged, rows[0], "certify", 200))
+        more = certificate.counts - first.counts
+        assert (more >= 0).all()
+        winner = votes_for(staged, rows[0], "predict", 100).argmax(axis=1)
+        went_on = more_draws_pay(first.counts, winner, 1200, (1 - 0.999) / 2)
+        np.testing.assert_array_equal(more.sum(axis=1), np.where(went_on, 1000, 0))
+        np.testing.assert_array_equal(first.label, certificate.label)
+
+    def test_second_stage_has_noise_of_its_own(self, staged, certificate, rows):
+        went_on = certificate.n_draws == 1200
+        first = votes_for(staged, rows[0], "certify", 200)
+        again = votes_for(staged, rows[0], "certify", 1000)
+        selection = votes_for(staged, rows[0], "predict", 1000)
+        more = (certificate.counts - first)[went_on]
+        split = more.max(axis=1) < 995
+        for other in (again, selection):
+            assert np.mean((more != other[went_on]).any(axis=1)[split]) > 0.5
+
+    def test_certificate_says_what_it_is(self, staged, certificate, rows):
+        expected = Certificate.from_counts(
+            certificate.counts,
+            winner=staged.predict(rows[0]),
+            classes=np.arange(3),
+            sigma=0.35,
+            confidence_level=0.999,
+            n_features=3,
+            stages=(200, 1200),
+        )
+        if certificate.displacement is not None:
+            expected = expected.displaced(certificate.displacement)
+        np.testing.assert_array_equal(certificate.radius, expected.radius)
+        np.testing.assert_array_equal(certificate.label, expected.label)
+        assert certificate.stages == (200, 1200)
+        assert certificate.procedure == "two-stage"
+        single = deepcopy(staged).set_params(n_certify_draws=1200).certify(rows[0])
+        assert single.stages is None
+        assert single.procedure == "fixed"
+        assert certificate.largest_radius < single.largest_radius
+
+    def test_counts_depend_on_the_row_alone(self, staged, certificate, rows):
+        order = np.random.default_rng(0).permutation(75)
+        shuffled = staged.certify(rows[0][order])
+        np.testing.assert_array_equal(shuffled.counts, certificate.counts[order])
+        parallel = deepcopy(staged).set_params(n_jobs=2).certify(rows[0])
+        np.testing.assert_array_equal(parallel.counts, certificate.counts)
+        for n_draws in (200, 1200):
+            alone = np.flatnonzero(certificate.n_draws == n_draws)[:3]
+            some = staged.certify(rows[0][alone])
+            np.testing.assert_array_equal(some.counts, certificate.counts[alone])
+            assert some.stages == (200, 1200)
+            assert some.largest_radius == certificate.largest_radius
+
+    def test_rows_are_kept_apart_from_their_displacement(self, staged, rows):
+        ballot = staged._ballot(rows[0])
+        some = ballot.of(np.array([5, 2]))
+        np.testing.assert_array_equal(some.rows, ballot.rows[[5, 2]])
+        np.testing.assert_array_equal(some.displacement, ballot.displacement[[5, 2]])
+        assert some.vote is ballot.vote
+
+    def test_no_rows(self, staged, rows):
+        assert staged.certify(rows[0][:0]).counts.shape == (0, 3)
+
+    def test_draws_may_change_after_fit_and_need_no_tuple(self, staged, certificate, rows):
+        changed = deepcopy(staged).set_params(n_certify_draws=[np.int64(200), 1200])
+        again = changed.certify(rows[0])
+        np.testing.assert_array_equal(again.counts, certificate.counts)
+        assert again.stages == (200, 1200)
+        assert all(type(stage) is int for stage in again.stages)
+        clone(changed)
+
+    def test_raw_units(self, rows):
+        smoother = clone(KINDS["predictor"]).set_params(n_certify_draws=(200, 1200), sigma=0.35)
+        pipeline = make_pipeline(StandardScaler(), smoother).fit(*rows)
+        inner, raw = certify(pipeline, rows[0], units="smoother"), certify(pipeline, rows[0])
+        assert raw.stages == inner.stages == (200, 1200)
+        assert raw.largest_radius == pytest.approx(inner.largest_radius * raw.scale)
+        assert set(raw.n_draws) == {200, 1200}
+
+    def test_no_stages_in_closed_form(self, two_blobs):
+        exact = RandomizedSmoothingClassifier(LogisticRegression(), n_certify_draws=(10, 20))
+        certificate = exact.fit(*two_blobs).certify(two_blobs[0])
+        assert certificate.procedure == "exact"
+        assert certificate.stages is None
 
 
 def test_noise_of_the_two_purposes_is_uncorrelated():
@@ -439,6 +565,21 @@ class TestModelSelection:
         assert search.best_score_ > 0.4
         certificate = certify(search, rows[0])
         assert certificate.accuracy(rows[1], 0.1) == search.score(*rows)
+
+    def test_grid_search_over_draws_in_one_and_two_stages(self, rows):
+        search = GridSearchCV(
+            clone(KINDS["projected"]),
+            {"n_certify_draws": [(20, 200), 100, (50, 100)], "n_draws": [20, 30]},
+            scoring=CertifiedAccuracyScorer(radius=0.1),
+            cv=2,
+            error_score="raise",
+        ).fit(*rows)
+        assert [params["n_certify_draws"] for params in search.cv_results_["params"]] == [
+            *[(20, 200)] * 2, *[100] * 2, *[(50, 100)] * 2
+        ]  # fmt: skip
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        best = search.best_params_["n_certify_draws"]
+        assert search.best_estimator_.n_certify_draws == best
 
     def test_halving_search(self, rows):
         search = HalvingGridSearchCV(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from smoothlearn.nn.networks import ConvScalar, UNet, mlp
 from smoothlearn.nn.randomness import private_torch_rng
 
 #: Layers whose gradient is piecewise constant: x̂ of such an energy is not a denoiser.
@@ -56,7 +57,7 @@ class Energy(nn.Module):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         differentiable = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            point = y if differentiable and y.requires_grad else _leaf(y)
+            point = y if differentiable and y.requires_grad else leaf(y)
             slope = torch.autograd.grad(
                 self.energy(point).sum(), point, create_graph=differentiable
             )[0]
@@ -102,15 +103,15 @@ class CalibratedEnergy(Energy):
         value = self.network(self.scale_in * centred)
         if value.numel() != len(y):
             raise ValueError(
-                "module must map (n, d) inputs to one scalar a row, of shape (n,) or (n, 1); "
-                f"it gave {tuple(value.shape)} for {len(y)} rows"
+                "module must map (n, d) inputs to one scalar a row, of shape (n,) or (n, 1), or to "
+                f"(n, d); it gave {tuple(value.shape)} for {len(y)} rows of {y.shape[1]} features"
             )
         bowl = (1 - self.skip) / 2 * centred.square().sum(dim=1)
         learned = self.gain * self.scale_out / self.scale_in * value.reshape(len(y))
         return (bowl + learned) / self.sigma**2
 
     def calibrate(self, noisy: torch.Tensor) -> None:
-        u = _leaf(self.scale_in * (noisy - self.mean))
+        u = leaf(self.scale_in * (noisy - self.mean))
         slope = torch.autograd.grad(self.network(u).sum(), u)[0]
         size = slope.square().mean().sqrt()
         if size > 0:
@@ -121,54 +122,61 @@ class GradientStepEnergy(Energy):
     r""":math:`\|r - N(r)\|^2 / (2\sigma^2)` with :math:`r = y - \mu`.
 
     :math:`N(r) = c\,r + c_{out}\,f(c_{in} r)`, :math:`c = 1 - \sqrt{1 - c_{skip}}`, where f maps
-    (n, d) to (n, d); with f = 0 the denoiser is the linear one. Every feature has its own
-    constants, so that columns may differ in scale. After Hurault et al. (2022).
+    (n, d) to as many numbers; with f = 0 the denoiser is the linear one. Every feature has its own
+    constants, so that columns may differ in scale, unless they have ``one_scale``. After Hurault et
+    al. (2022).
+
+    With ``spread``, training starts from a first layer whose units bend near the data; the network
+    is then an nn.Sequential that starts with nn.Linear.
     """
 
-    def __init__(self, n_features: int, network: nn.Module) -> None:
-        super().__init__(n_features, shape=(n_features,))
+    def __init__(
+        self, n_features: int, network: nn.Module, one_scale: bool = False, spread: bool = False
+    ) -> None:
+        super().__init__(n_features, shape=() if one_scale else (n_features,))
         self.network = network
+        self.spread = spread
 
     def energy(self, y: torch.Tensor) -> torch.Tensor:
         r = y - self.mean
         pull = 1 - (1 - self.skip).sqrt()
-        residual = (1 - pull) * r - self.scale_out * self.network(self.scale_in * r)
+        output = self.network(self.scale_in * r).reshape(r.shape)
+        residual = (1 - pull) * r - self.scale_out * output
         return residual.square().sum(dim=1) / (2 * self.sigma**2)
 
 
-def mlp(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between them."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.SiLU()]
-    return nn.Sequential(*layers[:-1])
+ImageShape = tuple[int, int, int]
 
-
-#: Energies by name, as functions of the number of features.
-ENERGIES: dict[str, Callable[[int], Energy]] = {
-    "gradient-step-mlp": lambda d: GradientStepEnergy(d, mlp(d, 256, 128, d)),
+#: Energies of tables by name, as functions of the number of features.
+TABLE_ENERGIES: dict[str, Callable[[int], Energy]] = {
+    "gradient-step-mlp": lambda d: GradientStepEnergy(d, mlp(d, 256, 128, d), spread=True),
     "mlp": lambda d: CalibratedEnergy(d, mlp(d, 1024, 512, 1)),
+}
+#: Energies of images by name, as functions of channels, height and width.
+IMAGE_ENERGIES: dict[str, Callable[[ImageShape], Energy]] = {
+    "conv": lambda shape: CalibratedEnergy(prod(shape), of_images(ConvScalar(shape), shape)),
+    "gradient-step-unet": lambda shape: GradientStepEnergy(
+        prod(shape), of_images(UNet(shape[0]), shape), one_scale=True
+    ),
 }
 
 #: Up to so many features ``module="auto"`` is the gradient-step MLP, above it the MLP energy.
 FEW_FEATURES = 64
 
 
-def make_energy(module: Any, n_features: int) -> Energy:
-    """An energy by name, or around a user's scalar network (a class, a function, an instance).
+def of_images(network: nn.Module, shape: ImageShape) -> nn.Sequential:
+    """A network of images as one of flat rows, with the same output."""
+    return nn.Sequential(nn.Unflatten(1, shape), network)
 
-    A class or function is called with the number of features; an instance is copied.
+
+def make_energy(module: Any, n_features: int, image_shape: ImageShape | None = None) -> Energy:
+    """An energy by name, or around a user's network (a class, a function, an instance).
+
+    A class or function is called with the number of features; an instance is copied. With an
+    ``image_shape`` (channels, height, width), the network sees images of it.
     """
     if isinstance(module, str):
-        name = module
-        if name == "auto":
-            name = "gradient-step-mlp" if n_features <= FEW_FEATURES else "mlp"
-        if name not in ENERGIES:
-            raise ValueError(
-                f"module={module!r} is not known; use 'auto', {', '.join(map(repr, ENERGIES))} or "
-                "an nn.Module class that maps (n, d) to one scalar a row"
-            )
-        return ENERGIES[name](n_features)
+        return _energy_by_name(module, n_features, image_shape)
     if not callable(module):
         raise TypeError(f"module must be a name, or an nn.Module class or instance, got {module!r}")
     network = deepcopy(module) if isinstance(module, nn.Module) else module(n_features)
@@ -177,7 +185,38 @@ def make_energy(module: Any, n_features: int) -> Energy:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError(f"module={module!r} has no parameters to train")
     _refuse_kinks(network)
-    return CalibratedEnergy(n_features, network)
+    flat = network if image_shape is None else of_images(network, image_shape)
+    if _keeps_shape(flat, n_features):
+        return GradientStepEnergy(n_features, flat, one_scale=image_shape is not None)
+    return CalibratedEnergy(n_features, flat)
+
+
+def _energy_by_name(name: str, n_features: int, image_shape: ImageShape | None) -> Energy:
+    if name == "auto":
+        name = "gradient-step-mlp" if n_features <= FEW_FEATURES else "mlp"
+    if name in TABLE_ENERGIES:
+        return TABLE_ENERGIES[name](n_features)
+    if name not in IMAGE_ENERGIES:
+        names = ", ".join(map(repr, [*TABLE_ENERGIES, *IMAGE_ENERGIES]))
+        raise ValueError(
+            f"module={name!r} is not known; use 'auto', {names} or an nn.Module class that maps "
+            "(n, d) to one scalar a row, or to (n, d)"
+        )
+    if image_shape is None:
+        raise ValueError(
+            f"module={name!r} is an energy of images and needs image_shape, (height, width) or "
+            "(channels, height, width)"
+        )
+    return IMAGE_ENERGIES[name](image_shape)
+
+
+def _keeps_shape(network: nn.Module, n_features: int) -> bool:
+    """Whether a network gives as many numbers as it gets, and not one a row."""
+    mode = network.training
+    with torch.no_grad():
+        output = network.eval()(torch.zeros(2, n_features))
+    network.train(mode)
+    return n_features > 1 and output.numel() == 2 * n_features
 
 
 def initialise(energy: Energy, X: np.ndarray, sigma: float, generator: torch.Generator) -> None:
@@ -190,7 +229,7 @@ def initialise(energy: Energy, X: np.ndarray, sigma: float, generator: torch.Gen
     if isinstance(energy, CalibratedEnergy):
         energy.calibrate(noisy)
         _refuse_flat(energy.network, energy.scale_in * (noisy[:16] - energy.mean))
-    elif isinstance(energy, GradientStepEnergy) and isinstance(energy.network, nn.Sequential):
+    elif isinstance(energy, GradientStepEnergy) and energy.spread:
         _spread_first_layer(energy, noisy, generator)
 
 
@@ -210,10 +249,15 @@ def _spread_first_layer(
         layer.bias.copy_(-(layer.weight * centres).sum(dim=1))
 
 
-def load_energy(module: Any, n_features: int, weights: dict[str, np.ndarray]) -> Energy:
+def load_energy(
+    module: Any,
+    n_features: int,
+    weights: dict[str, np.ndarray],
+    image_shape: ImageShape | None = None,
+) -> Energy:
     """The energy whose parameters and constants are these NumPy arrays, in eval mode."""
     with private_torch_rng(0), torch.inference_mode(False):
-        energy = make_energy(module, n_features)
+        energy = make_energy(module, n_features, image_shape)
         energy.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return energy.eval().requires_grad_(False)
 
@@ -223,7 +267,23 @@ def save_energy(energy: Energy) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy().copy() for name, value in energy.state_dict().items()}
 
 
-def _leaf(y: torch.Tensor) -> torch.Tensor:
+def refuse_company(energy: Energy, X: np.ndarray, sigma: float) -> None:
+    """Refuse a trained energy that denoises a row differently beside other rows."""
+    device = energy.sigma.device
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.from_numpy(X[:64].astype(np.float32))
+    noisy = (rows + sigma * torch.randn(rows.shape, generator=generator)).to(device)
+    with torch.no_grad():
+        together, apart = energy.eval()(noisy)[:2], energy(noisy[:2])
+    if not torch.allclose(together, apart, rtol=1e-3, atol=1e-3 * sigma):
+        raise ValueError(
+            "module denoises a row differently beside other rows; its statistics must not be those "
+            "of the batch"
+        )
+
+
+def leaf(y: torch.Tensor) -> torch.Tensor:
+    """The same numbers as a point to take gradients at."""
     return (y.clone() if y.is_inference() else y.detach()).requires_grad_()
 
 
@@ -238,7 +298,7 @@ def _refuse_kinks(network: nn.Module) -> None:
 
 def _refuse_flat(network: nn.Module, u: torch.Tensor) -> None:
     """Refuse kinks that no layer shows: a network that is linear around every point."""
-    point = _leaf(u)
+    point = leaf(u)
     slope = torch.autograd.grad(network(point).sum(), point, create_graph=True)[0]
     weights = torch.linspace(1, 2, slope.numel()).reshape(slope.shape)
     bent = slope.requires_grad and any(

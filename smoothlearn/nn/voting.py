@@ -62,7 +62,7 @@ def count_votes(
     X: NDArray[np.floating],
     seeds: list[int],
     *,
-    noise: float | NDArray[np.float64],
+    noise: float | NDArray[np.floating],
     n_draws: int,
     n_classes: int,
     device: torch.device,
@@ -79,14 +79,15 @@ def count_votes(
     ----------
     vote : callable
         From a batch of shape (chunk, d), of the dtype of X and on the device, and a generator (for
-        votes that are random themselves) to class indices of shape (chunk,). The batch is a buffer
-        that is overwritten by the next one. May take gradients inside; called by all row threads.
+        votes that are random themselves) to class indices of shape (chunk,). May take gradients
+        inside; called by all row threads.
     X : ndarray of shape (n, d)
-        float32 or float64, which is the dtype computed in.
+        float32 or float64, the dtype of the batches.
     seeds : list of int
         One for each row.
     noise : float or ndarray of shape (d, r)
-        sigma, or a matrix S: then the noise is S z with z standard normal of dimension r.
+        sigma, or a matrix S: then the noise is S z with z standard normal of dimension r, made in
+        the dtype of S and added in that of X.
     n_draws, n_classes : int
     device : torch.device
     n_jobs : int or None
@@ -100,7 +101,7 @@ def count_votes(
         Rows sum to ``n_draws``.
     """
     rows = torch.tensor(np.ascontiguousarray(X), device=device)
-    spread = torch.tensor(noise, dtype=rows.dtype, device=device)
+    spread = torch.tensor(noise, dtype=None if np.ndim(noise) else rows.dtype, device=device)
 
     n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * effective_n_jobs(n_jobs))))
 
@@ -137,14 +138,12 @@ def _count_row(
 ) -> None:
     size = min(_chunk(x), n_draws)
     width = spread.shape[1] if spread.ndim == 2 else len(x)
-    buffer = torch.empty((size, width), dtype=x.dtype, device=x.device)
+    buffer = torch.empty((size, width), dtype=spread.dtype, device=x.device)
     ones = torch.ones(size, dtype=torch.int64, device=x.device)
     for done in range(0, n_draws, size):
         buffer.normal_(generator=generator)
-        if spread.ndim == 2:
-            batch = torch.addmm(x, buffer, spread.T)
-        else:
-            batch = buffer.mul_(spread).add_(x)
+        noise = buffer @ spread.T if spread.ndim == 2 else buffer.mul_(spread)
+        batch = x + noise
         counted = min(size, n_draws - done)
         counts.scatter_add_(0, vote(batch.detach(), generator)[:counted], ones[:counted])
 

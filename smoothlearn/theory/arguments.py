@@ -1,6 +1,7 @@
 """Checks of arguments: each returns the value as floats, or says what is wrong and would do."""
 
 import math
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -67,3 +68,17 @@ def as_reals(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> NDArr
 def as_vector(name: str, value: ArrayLike, length: int) -> NDArray[np.float64]:
     """One number for all entries, or one each."""
     return np.broadcast_to(as_reals(name, value, (length,) if np.ndim(value) else ()), length)
+
+
+def warn_raw_pixels(X: NDArray[np.float64], sigma: float, *, stacklevel: int) -> None:
+    """Warn where X looks like pixels from 0 to 255, and sigma like one for pixels in [0, 1]."""
+    largest = X.max(initial=0.0)
+    if X.shape[1] < 16 or sigma > 2 or not 250 <= largest <= 255:
+        return
+    if X.min(initial=0.0) >= 0 and np.array_equal(X, np.floor(X)):
+        warnings.warn(
+            f"X holds whole numbers from 0 to {largest:.0f}, as pixels do before they are scaled, "
+            f"and sigma={sigma} is hardly noise to them; divide X by 255, or choose a larger sigma",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -7,7 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from smoothlearn.theory.arguments import as_counts, as_finite, as_probability
-from smoothlearn.theory.binomial import winner_failure_probability
+from smoothlearn.theory.binomial import winner_and_rival_bounds, winner_failure_probability
+
+#: More draws pay where they promise at least this share of what they add to a unanimous vote.
+WORTHWHILE_GAIN = 1 / 3
 
 
 def radius(
@@ -194,3 +197,56 @@ def draws_needed(
         else:
             low = middle
     return high
+
+
+def more_draws_pay(
+    counts: ArrayLike, winner: ArrayLike, n_draws: int, failure_probability: float
+) -> NDArray[np.bool_]:
+    r"""Where r(n_draws) − r(n) ≥ γ (r₁(n_draws) − r₁(n)): `n_draws` in all would pay.
+
+    Here r(n_draws) is the radius if the votes kept their frequencies, r₁ that of a unanimous vote,
+    and γ is `WORTHWHILE_GAIN`. Radii are limited by the number of draws where the votes are
+    nearly unanimous, and there alone: those are the rows.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (n, n_classes)
+        Votes of the first draws, one row a point.
+    winner : array_like of int, shape (n,)
+        Column of the class to certify.
+    n_draws : int
+        Draws in all, with those that were counted.
+    failure_probability : float
+        In (0, 1), of the bounds before and after.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`~smoothlearn.theory.binomial.winner_and_rival_bounds`.
+
+    Examples
+    --------
+    >>> from smoothlearn.theory.gaussian import more_draws_pay
+    >>> counts = [[1000, 0, 0], [998, 1, 1], [950, 30, 20], [400, 300, 300]]
+    >>> more_draws_pay(counts, [0, 0, 0, 0], 20_000, 0.0005)
+    array([ True,  True, False, False])
+    """
+    votes = np.asarray(counts)
+
+    def reached(table: NDArray[np.integer]) -> NDArray[np.float64]:
+        return radius(*winner_and_rival_bounds(table, winner, failure_probability))
+
+    here = reached(votes)  # which checks the arguments
+    total = votes.sum(axis=1, keepdims=True)
+    unanimous = total * (np.arange(votes.shape[1]) == np.asarray(winner)[:, np.newaxis])
+    stretch = as_counts("n_draws", n_draws) / np.maximum(total, 1)
+
+    def later(table: NDArray[np.integer]) -> NDArray[np.float64]:
+        return reached(np.rint(table * stretch).astype(np.int64))
+
+    wanted = later(unanimous) - reached(unanimous)
+    return np.asarray((wanted > 0) & (later(votes) - here >= WORTHWHILE_GAIN * wanted))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smoothlearn.views.affine import FloatArray, split_affine
+from smoothlearn.views.affine import Affine, FloatArray, split_affine
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,21 @@ class Linear:
     offsets: FloatArray
     weight_sizes: FloatArray
     offset_sizes: FloatArray
+
+    @classmethod
+    def plain(cls, weights: FloatArray, offsets: FloatArray) -> Linear:
+        """The function whose every entry is one number, not a sum of several."""
+        return cls(weights, offsets, np.abs(weights), np.abs(offsets))
+
+    def behind(self, front: Affine) -> Linear:
+        """The same function seen from before an affine map."""
+        sizes = front.absolute()
+        return Linear(
+            front.pull_back(self.weights),
+            self.scores(front.shift[np.newaxis])[0],
+            sizes.pull_back(self.weight_sizes),
+            self.weight_sizes @ sizes.shift + self.offset_sizes,
+        )
 
     @property
     def two_class(self) -> bool:
@@ -63,22 +78,29 @@ class Linear:
         distance = np.maximum(np.abs(score) - error, 0) / longest
         return np.asarray(sign * distance)
 
-    def noise_factor(self) -> FloatArray:
-        r"""A matrix L of shape (n_classes, min(n_classes, d)) with :math:`L L^T = W W^T`.
-
-        The law of :math:`W(x + \sigma\varepsilon) + b` is that of :math:`Wx + b + \sigma L z`
-        with z standard normal.
-        """
-        left, singular, _ = np.linalg.svd(self.weights, full_matrices=False)
-        return np.asarray(left * singular)
-
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of inputs to class indices on the device."""
         weights = torch.tensor(self.weights.T, dtype=torch.float32, device=device)
         offsets = torch.tensor(self.offsets, dtype=torch.float32, device=device)
-        if self.two_class:
-            return lambda batch: (torch.addmm(offsets, batch, weights)[:, 0] > 0).long()
-        return lambda batch: torch.addmm(offsets, batch, weights).argmax(dim=1)
+        return lambda batch: self.decide(torch.addmm(offsets, batch, weights))
+
+    def decide(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class indices of a batch of scores."""
+        return (scores[:, 0] > 0).long() if self.two_class else scores.argmax(dim=1)
+
+
+def noise_factor(weights: FloatArray) -> FloatArray:
+    r"""A matrix L of shape (k, min(k, d)) with :math:`L L^T = W W^T`, for W of shape (k, d).
+
+    The law of :math:`W(x + \sigma\varepsilon)` is that of :math:`Wx + \sigma L z` with z standard
+    normal.
+    """
+    if len(weights) >= weights.shape[1]:
+        return weights
+    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1.0  # scaled, short rows keep their digits beside long ones
+    left, singular, _ = np.linalg.svd(weights / lengths, full_matrices=False)
+    return np.asarray(lengths * left * singular)
 
 
 def as_linear(model: Any, n_features: int) -> Linear | None:
@@ -95,13 +117,7 @@ def as_linear(model: Any, n_features: int) -> Linear | None:
     raw = _read_coefficients(final, front.shift.size)
     if raw is None or not _agrees(raw, final):
         return None
-    sizes = front.absolute()
-    return Linear(
-        front.pull_back(raw.weights),
-        raw.scores(front.shift[np.newaxis])[0],
-        sizes.pull_back(raw.weight_sizes),
-        raw.weight_sizes @ sizes.shift + raw.offset_sizes,
-    )
+    return raw.behind(front)
 
 
 def _read_coefficients(model: Any, n_features: int) -> Linear | None:
@@ -115,7 +131,7 @@ def _read_coefficients(model: Any, n_features: int) -> Linear | None:
     if coef.shape != (n_rows, n_features) or len(intercept) not in (1, n_rows):
         return None
     offsets = np.broadcast_to(intercept, n_rows).copy()
-    return Linear(coef, offsets, np.abs(coef), np.abs(offsets))
+    return Linear.plain(coef, offsets)
 
 
 def _agrees(view: Linear, model: Any) -> bool:

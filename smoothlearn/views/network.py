@@ -15,6 +15,7 @@ from torch import nn
 
 from smoothlearn.views.affine import Affine, split_affine
 from smoothlearn.views.copies import per_thread
+from smoothlearn.views.linear import Linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,29 @@ def as_network(model: Any, n_features: int) -> Network | None:
     if split is None or not _predicts_like_skorch(split[1]):
         return None
     return Network(*split)
+
+
+def as_linear_network(model: Any, n_features: int) -> Linear | None:
+    """The fitted net as a linear function of raw inputs, or None if it is not one layer.
+
+    A layer may still compute something else, by its hooks: compare with what the net predicts.
+    """
+    network = as_network(model, n_features)
+    if network is None or callable(network.net.predict_nonlinearity):
+        return None
+    module = network.net.module_
+    layers = list(module) if type(module) is nn.Sequential else [module]
+    if len(layers) == 2 and type(layers[0]) is nn.Flatten:
+        layers = layers[1:]
+    if len(layers) != 1 or type(layers[0]) is not nn.Linear:
+        return None
+    layer: Any = layers[0]
+    weights = layer.weight.detach().cpu().numpy().astype(float)
+    bias = layer.bias
+    offsets = np.zeros(len(weights)) if bias is None else bias.detach().cpu().numpy().astype(float)
+    if len(weights) != len(network.net.classes_):
+        return None
+    return Linear.plain(weights, offsets).behind(network.front)
 
 
 def _predicts_like_skorch(net: Any) -> bool:

@@ -8,22 +8,23 @@ import torch
 from torch import nn
 
 from smoothlearn.nn.energies import (
-    ENERGIES,
     FEW_FEATURES,
+    IMAGE_ENERGIES,
+    TABLE_ENERGIES,
     CalibratedEnergy,
     Energy,
     GradientStepEnergy,
     initialise,
     load_energy,
     make_energy,
-    mlp,
     save_energy,
 )
+from smoothlearn.nn.networks import mlp
 from smoothlearn.nn.randomness import generator_on, private_torch_rng
 
 SIGMA = 0.6
 ROWS = np.random.default_rng(0).standard_normal((300, 3)) * [1.0, 2.0, 0.5] + [0.0, 5.0, -1.0]
-NAMES = sorted(ENERGIES)
+NAMES = sorted(TABLE_ENERGIES)
 #: Torch takes other kernels where it keeps a graph.
 ROUNDING = 1e-14
 
@@ -39,13 +40,43 @@ class Tanh(nn.Module):
         return torch.tanh(self.layer(u)).sum(dim=1)
 
 
-MODULES = [*NAMES, Tanh]
+class Pooled(nn.Module):
+    """A user's network of images, of shape (n,)."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, images):
+        return torch.tanh(self.layer(images)).sum(dim=(1, 2, 3))
+
+
+def filters(n_features):
+    """A user's network from images to images."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 3, padding=1, bias=False)
+    )
+
+
+def autoencoder(n_features):
+    """A user's network from rows to rows."""
+    return nn.Sequential(nn.Linear(n_features, 4, bias=False), nn.Tanh(), nn.Linear(4, n_features))
+
+
+#: The rows as images of three pixels, for modules of images.
+STRIP = (1, 1, 3)
+OF_IMAGES = [*sorted(IMAGE_ENERGIES), Pooled, filters]
+MODULES = [*NAMES, Tanh, autoencoder, *OF_IMAGES]
+
+
+def shape_for(module):
+    return STRIP if module in OF_IMAGES else None
 
 
 def energy_of(module, double=True):
     """An energy as it is before training, in float64 for finite differences."""
     with private_torch_rng(0):
-        energy = make_energy(module, 3)
+        energy = make_energy(module, 3, shape_for(module))
     initialise(energy, ROWS, SIGMA, generator_on(torch.device("cpu"), 0))
     return energy.double() if double else energy
 
@@ -79,6 +110,12 @@ def test_the_denoiser_is_y_minus_sigma_squared_times_the_gradient(module):
         assert energy.energy(y).shape == (5,)
 
 
+def some(weights):
+    """Up to three numbers of a tensor; of a filter, those of its middle row."""
+    first = (0,) * (weights.ndim - 1) if weights.ndim < 4 else (0, 0, 1)
+    return weights[first][:3]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_training_differentiates_through_the_gradient(module):
     energy, y = energy_of(module), noisy()
@@ -89,13 +126,13 @@ def test_training_differentiates_through_the_gradient(module):
 
     loss().backward()
     for name, parameter in energy.named_parameters():
-        block = parameter.data.view(-1)[:3]  # a view: central() writes to the parameter
+        block = some(parameter.data)  # a view: central() writes to the parameter
         with torch.no_grad():
             slope = central(loss, block, 1e-5)
         if parameter.grad is None:  # a bias behind the last layer only shifts the energy
             torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-8)
         else:
-            given = parameter.grad.view(-1)[:3]
+            given = some(parameter.grad)
             torch.testing.assert_close(given, slope, rtol=1e-5, atol=1e-7, msg=name)
     assert sum(p.grad.abs().sum() for p in energy.parameters() if p.grad is not None) > 0.01
 
@@ -186,7 +223,7 @@ def test_the_gradient_step_energy_is_its_formula():
     assert np.abs(f).mean() > 0.01
 
 
-@pytest.mark.parametrize("module", ["mlp", Tanh])
+@pytest.mark.parametrize("module", ["mlp", Tanh, "conv", Pooled])
 def test_before_training_the_network_moves_points_by_half_its_scale(module):
     energy = energy_of(module, double=False)
     variance = ROWS.var(axis=0).mean()
@@ -220,6 +257,103 @@ def test_the_first_layer_bends_near_the_data():
     assert float(centre.median()) < 0.05
     assert float(centre.max()) < 1
     assert 0.25 <= float(lengths.min()) < float(lengths.max()) <= 0.75
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 5), (3, 8, 8), (1, 1, 1), (2, 1, 6)], ids=str)
+@pytest.mark.parametrize("module", sorted(IMAGE_ENERGIES))
+def test_energies_of_images_of_any_size(module, shape):
+    """x̂ by differences in some pixels."""
+    d = math.prod(shape)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, d)) + np.linspace(-1, 2, d)
+    with private_torch_rng(0):
+        energy = make_energy(module, d, shape)
+    initialise(energy, X, SIGMA, generator_on(torch.device("cpu"), 0))
+    energy.double()
+    y = torch.tensor(X[:4] + SIGMA * rng.standard_normal((4, d)))
+    with torch.no_grad():
+        assert energy.energy(y).shape == (4,)
+        for pixel in {0, d // 2, d - 1}:
+            step = 1e-5 * torch.eye(d, dtype=torch.float64)[pixel]
+            slope = (energy.energy(y + step) - energy.energy(y - step)) / 2e-5
+            expected = y[:, pixel] - SIGMA**2 * slope
+            torch.testing.assert_close(energy(y)[:, pixel], expected, rtol=1e-6, atol=1e-7)
+        alone = torch.cat([energy(row[None]) for row in y])
+        torch.testing.assert_close(energy(y), alone, rtol=0, atol=1e-12)
+    assert energy.skip.shape == ()
+
+
+class Seen(nn.Module):
+    """Keeps the images it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(images.detach().clone())
+        return (self.weight * images).square().sum(dim=(1, 2, 3))
+
+
+def test_pixels_stand_in_rows_and_channels_as_in_numpy():
+    energy = make_energy(Seen(), 24, (2, 3, 4))
+    energy.energy(torch.arange(48.0).reshape(2, 24))
+    seen = energy.network[1].seen[-1] / energy.scale_in
+    np.testing.assert_allclose(seen, np.arange(48).reshape(2, 2, 3, 4), rtol=1e-6)
+
+
+def test_the_output_of_a_module_decides_what_it_is():
+    def of(n_outputs):
+        return make_energy(lambda d: mlp(d, 4, n_outputs), 3)
+
+    assert isinstance(of(1), CalibratedEnergy)
+    assert isinstance(of(3), GradientStepEnergy)
+    assert of(3).skip.shape == (3,)
+    assert isinstance(make_energy(Pooled, 3, STRIP), CalibratedEnergy)
+    images = make_energy(filters, 3, STRIP)
+    assert isinstance(images, GradientStepEnergy)
+    assert images.skip.shape == ()
+    assert isinstance(make_energy(lambda d: mlp(d, 4, 1), 1), CalibratedEnergy)
+    assert isinstance(make_energy("conv", 3, STRIP), CalibratedEnergy)
+    assert isinstance(make_energy("gradient-step-unet", 3, STRIP), GradientStepEnergy)
+
+
+def test_a_module_that_keeps_the_size_may_have_another_shape():
+    """(n, 1, d) for (n, d): not to be broadcast."""
+    flat = mlp(3, 4, 3)
+    energies = [
+        make_energy(module, 3) for module in (flat, nn.Sequential(flat, nn.Unflatten(1, (1, 3))))
+    ]
+    one, other = (energy(noisy(dtype=torch.float32)).detach() for energy in energies)
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_module_is_asked_for_its_output_in_eval_mode():
+    """And is left in its own mode: a batch of two zeros must not count as data."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+    energy = make_energy(network, 3)
+    assert int(energy.network[1].num_batches_tracked) == 0
+    assert energy.network.training
+    assert all(part.training for part in energy.network.modules())
+    assert network.training
+
+
+def test_a_users_first_layer_is_left_alone():
+    """An instance starts from its weights, and a layer may have no bias."""
+    energy = energy_of(autoencoder, double=False)
+    again = energy_of(autoencoder(3), double=False)
+    before = again.network[0].weight.detach().clone()
+    initialise(again, ROWS, SIGMA, generator_on(torch.device("cpu"), 1))
+    assert torch.equal(again.network[0].weight, before)
+    with private_torch_rng(0):
+        assert torch.equal(energy.network[0].weight, autoencoder(3)[0].weight)
+
+
+@pytest.mark.parametrize("module", sorted(IMAGE_ENERGIES))
+def test_energies_of_images_need_the_shape(module):
+    with pytest.raises(ValueError, match=rf"module='{module}' is an energy of images and needs"):
+        make_energy(module, 64)
 
 
 def test_auto_goes_by_the_number_of_features():
@@ -266,12 +400,14 @@ def test_smooth_layers_are_taken(activation):
 
 
 def test_outputs_that_are_no_scalar_are_refused():
-    with pytest.raises(ValueError, match=r"one scalar a row.*\(5, 2\) for 5 rows"):
+    match = r"one scalar a row.* or to \(n, d\); it gave \(5, 2\) for 5 rows of 3 features"
+    with pytest.raises(ValueError, match=match):
         make_energy(lambda d: mlp(d, 4, 2), 3)(noisy(dtype=torch.float32))
 
 
 def test_unknown_modules_are_refused():
-    with pytest.raises(ValueError, match=r"module='cnn' is not known.*'gradient-step-mlp'"):
+    names = "'gradient-step-mlp', 'mlp', 'conv', 'gradient-step-unet'"
+    with pytest.raises(ValueError, match=rf"module='cnn' is not known; use 'auto', {names} or"):
         make_energy("cnn", 3)
     with pytest.raises(TypeError, match=r"gave int, not a torch nn\.Module"):
         make_energy(lambda d: d, 3)
@@ -285,7 +421,7 @@ def test_weights_survive_as_arrays(module):
     weights = save_energy(energy)
     assert {type(value) for value in weights.values()} == {np.ndarray}
     state = torch.get_rng_state()
-    again = load_energy(module, 3, weights)
+    again = load_energy(module, 3, weights, shape_for(module))
     assert torch.equal(torch.get_rng_state(), state)
     assert not again.training
     assert not any(parameter.requires_grad for parameter in again.parameters())
@@ -304,5 +440,5 @@ def test_weights_are_loaded_in_any_mode(module):
     expected = energy(y).detach()
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            again = load_energy(module, 3, save_energy(energy))
+            again = load_energy(module, 3, save_energy(energy), shape_for(module))
             torch.testing.assert_close(again(y), expected, rtol=0, atol=3e-6)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from smoothlearn.nn.energies import GradientStepEnergy, initialise, mlp
+from smoothlearn.nn.energies import GradientStepEnergy, initialise
+from smoothlearn.nn.networks import mlp
 from smoothlearn.nn.randomness import generator_on, private_torch_rng
 from smoothlearn.nn.training import NoisyBatches, train_denoiser
 
@@ -20,7 +21,7 @@ ROWS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
 
 def untrained(kind=GradientStepEnergy):
     with private_torch_rng(0):
-        energy = kind(2, mlp(2, 32, 2))
+        energy = kind(2, mlp(2, 32, 2), spread=True)
     initialise(energy, ROWS, SIGMA, generator_on(CPU, 0))
     return energy
 

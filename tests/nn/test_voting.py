@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from smoothlearn.nn.energies import GradientStepEnergy, mlp
+from smoothlearn.nn.energies import GradientStepEnergy
+from smoothlearn.nn.networks import mlp
 from smoothlearn.nn.voting import CHUNK, count_votes, row_seeds
 
 CPU = torch.device("cpu")
@@ -164,6 +165,21 @@ def test_noise_is_standard_normal_times_sigma_about_the_row():
         assert stats.kstest(column, "norm").pvalue > 1e-7
     correlation = np.corrcoef(noise.T)[np.triu_indices(3, 1)]
     assert np.all(np.abs(correlation) < 6 / np.sqrt(20_000))
+
+
+def test_sigma_keeps_its_digits_in_double_precision():
+    X = np.zeros((1, 3))
+    one, scaled = (torch.cat(recorded(X, n_draws=100, noise=s)).numpy() for s in (1.0, 0.7))
+    np.testing.assert_allclose(scaled, 0.7 * one, rtol=1e-15)
+
+
+def test_single_precision_noise_is_added_to_double_precision_rows():
+    X = np.array([[1e6 + 1e-4, 0.0]])
+    (batch,) = recorded(X, n_draws=100, noise=np.eye(2, dtype=np.float32))
+    assert batch.dtype == torch.float64
+    noise = batch.numpy() - X
+    assert np.abs(noise - noise.astype(np.float32)).max() < 1e-9
+    assert np.array_equal(batch[:, 1].numpy(), noise[:, 1].astype(np.float32))
 
 
 def test_classes_that_never_win_have_no_votes():

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from smoothlearn.theory.binomial import winner_and_rival_bounds
-from smoothlearn.theory.gaussian import draws_needed, max_radius, radius
+from smoothlearn.theory.gaussian import (
+    WORTHWHILE_GAIN,
+    draws_needed,
+    max_radius,
+    more_draws_pay,
+    radius,
+)
 
 
 def test_radius_is_half_the_gap_of_the_quantiles():
@@ -184,3 +190,93 @@ def test_bad_arguments_are_named(function, arguments, error, message):
 def test_a_number_of_classes_is_at_least_one():
     with pytest.raises(ValueError, match="n_classes must be >= 1"):
         max_radius(10, 0.999, 1.0, n_classes=0)
+
+
+# Where more draws pay
+
+FAILURE = 0.0005
+
+
+def tables(n, misses, n_classes=2):
+    """Votes of n draws of which so many went to the second class."""
+    counts = np.zeros((len(misses), n_classes), dtype=int)
+    counts[:, 0], counts[:, 1] = n - np.asarray(misses), misses
+    return counts
+
+
+def pays(counts, n_draws, winner=None, failure_probability=FAILURE):
+    winner = np.zeros(len(counts), dtype=int) if winner is None else winner
+    return more_draws_pay(counts, winner, n_draws, failure_probability)
+
+
+def test_more_draws_pay_is_its_formula():
+    """Clopper-Pearson bounds of scipy, where the frequencies can be kept exactly."""
+
+    def reach(votes, n):
+        low = stats.binomtest(int(votes), int(n), alternative="greater")
+        return max(0.0, stats.norm.ppf(low.proportion_ci(1 - FAILURE, method="exact").low))
+
+    for n, times in ((50, 4), (100, 10), (400, 50)):
+        votes = np.arange(n // 2, n + 1)
+        most = reach(n * times, n * times) - reach(n, n)
+        gains = [reach(k * times, n * times) - reach(k, n) for k in votes]
+        expected = np.array(gains) >= WORTHWHILE_GAIN * most
+        np.testing.assert_array_equal(pays(tables(n, n - votes), n * times), expected)
+        assert 0 < expected.sum() < len(votes)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize(("n", "n_draws"), [(9, 100), (100, 2000), (100, 10_000), (1000, 20_000)])
+def test_more_draws_pay_for_unanimous_votes_and_not_far_below(n, n_draws, n_classes):
+    counts = tables(n, [0, n // 4, n // 2, n], n_classes)
+    np.testing.assert_array_equal(pays(counts, n_draws), [True, False, False, False])
+    other = tables(n, [n, 0], n_classes)
+    np.testing.assert_array_equal(pays(other, n_draws, [1, 1]), [True, False])
+
+
+def test_more_draws_pay_up_to_a_number_of_misses():
+    for n, times, limit in ((100, 10, 19), (1000, 20, 7)):
+        for n_classes in (2, 4):
+            counts = tables(n, np.arange(n + 1), n_classes)
+            paid = pays(counts, n * times)
+            assert np.all(np.diff(paid.astype(int)) <= 0)
+            assert abs(paid.sum() - 1 - limit) <= 1
+
+
+def test_the_more_draws_the_fewer_misses():
+    counts = tables(200, np.arange(60))
+    paid = [pays(counts, n_draws).sum() for n_draws in (400, 2000, 20_000, 2_000_000)]
+    assert paid == sorted(paid, reverse=True)
+    assert paid[0] > 2 * paid[-1] > 0
+
+
+def test_no_more_draws_than_there_are_never_pay():
+    counts = tables(100, [0, 1, 5])
+    for n_draws in (100, 99, 0):
+        assert not pays(counts, n_draws).any()
+
+
+def test_rows_without_votes_wait_for_nothing():
+    counts = np.array([[0, 0, 0], [100, 0, 0]])
+    np.testing.assert_array_equal(pays(counts, 1000), [False, True])
+    assert pays(np.zeros((0, 3), dtype=int), 1000).shape == (0,)
+    assert pays(np.array([[7]]), 100).tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([10, 0], [0], 100, 0.1), ValueError, "counts must have shape"),
+        (([[10, 0]], 0, 100, 0.1), ValueError, r"winner must have shape \(1,\)"),
+        (([[10, 0], [9, 1]], [0], 100, 0.1), ValueError, r"winner must have shape \(2,\)"),
+        (([[10, 0]], [2], 100, 0.1), ValueError, r"winner must lie in \[0, 2\)"),
+        (([[10, -1]], [0], 100, 0.1), ValueError, "counts must be >= 0"),
+        (([[10.0, 0.0]], [0], 100, 0.1), TypeError, "counts must hold integers"),
+        (([[10, 0]], [0], 100.5, 0.1), TypeError, "n_draws must hold integers"),
+        (([[10, 0]], [0], -1, 0.1), ValueError, "n_draws must be >= 0"),
+        (([[10, 0]], [0], 100, 0.0), ValueError, r"failure_probability must lie in \(0, 1\)"),
+    ],
+)
+def test_bad_arguments_of_more_draws_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        more_draws_pay(*arguments)

@@ -19,9 +19,15 @@ from sklearn.preprocessing import (
 )
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from smoothlearn.nn.randomness import private_torch_rng
-from smoothlearn.views.network import as_network, final_estimator, is_network
+from smoothlearn.views.network import (
+    as_linear_network,
+    as_network,
+    final_estimator,
+    is_network,
+)
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -239,3 +245,87 @@ class Contrary(NeuralNetClassifier):
 def test_a_net_with_its_own_predict_is_not_a_view():
     assert as_network(fitted(NeuralNetClassifier(Network, **TRAINING)), 4) is not None
     assert as_network(fitted(Contrary(Network, **TRAINING)), 4) is None
+
+
+# Nets of one layer
+
+
+def linear_net(n_out=3, front=(), **settings):
+    params = {"module__in_features": 4, "module__out_features": n_out}
+    return fitted(many(module=nn.Linear, **params | settings), Y % n_out, front)
+
+
+LINEAR = {
+    "layer": lambda: linear_net(),
+    "no bias": lambda: linear_net(module__bias=False),
+    "two outputs": lambda: linear_net(2),
+    "sequence": lambda: fitted(many(module=nn.Sequential(nn.Linear(4, 3)))),
+    "flatten": lambda: fitted(many(module=nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))),
+    "no nonlinearity": lambda: linear_net(predict_nonlinearity=None),
+    "scaler": lambda: linear_net(front=(StandardScaler(),)),
+    "pca": lambda: linear_net(module__in_features=2, front=(MinMaxScaler(), PCA(2, whiten=True))),
+    "no bias behind a scaler": lambda: linear_net(module__bias=False, front=(RobustScaler(),)),
+}
+
+
+@pytest.mark.parametrize("build", LINEAR.values(), ids=LINEAR)
+def test_one_layer_is_a_linear_function_of_raw_inputs(build):
+    model = build()
+    linear = as_linear_network(model, 4)
+    net = final_estimator(model)
+    rows = PROBES if net is model else model[:-1].transform(PROBES)
+    with torch.no_grad():
+        outputs = net.module_(torch.tensor(rows)).numpy()
+    assert linear.weights.dtype == np.float64
+    np.testing.assert_allclose(linear.scores(PROBES.astype(float)), outputs, rtol=1e-4, atol=1e-4)
+    assert not linear.two_class
+    assert np.all(linear.weight_sizes >= np.abs(linear.weights))
+    assert np.all(linear.offset_sizes >= np.abs(linear.offsets))
+    agree_share = np.mean(linear.labels(PROBES.astype(float)) == model.predict(PROBES))
+    assert agree_share > 0.99
+    np.testing.assert_array_equal(
+        as_linear_network(FrozenEstimator(model), 4).weights, linear.weights
+    )
+
+
+class Bent(nn.Linear):
+    def forward(self, x):
+        return torch.tanh(super().forward(x))
+
+
+class Shifted(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+NOT_LINEAR = {
+    "two layers": many(module=nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))),
+    "activation": many(module=nn.Sequential(nn.Linear(4, 3), nn.Tanh())),
+    "no layer but flatten": many(module=nn.Sequential(nn.Flatten(), Bent(4, 3))),
+    "subclass of Linear": many(module=Bent(4, 3)),
+    "subclass of Sequential": many(module=Shifted(nn.Linear(4, 3))),
+    "parametrised": many(module=spectral_norm(nn.Linear(4, 3))),
+    "own nonlinearity": many(module=nn.Linear(4, 3), predict_nonlinearity=reversed_scores),
+    "more outputs than classes": many(module=nn.Linear(4, 5)),
+    "normalised": many(module=Network),
+}
+
+
+@pytest.mark.parametrize("net", NOT_LINEAR.values(), ids=NOT_LINEAR)
+def test_other_nets_are_not_linear(net):
+    model = fitted(net)
+    assert as_network(model, 4) is not None
+    assert as_linear_network(model, 4) is None
+
+
+def test_nets_with_one_output_are_not_linear():
+    net = NeuralNetBinaryClassifier(nn.Linear(4, 1), **TRAINING)
+    assert as_linear_network(fitted(net, (Y > 0).astype(np.float32)), 4) is None
+    one = many(nn.BCEWithLogitsLoss, module=nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)))
+    assert as_linear_network(fitted(one, (Y > 0) * 1.0), 4) is None
+
+
+def test_what_is_no_net_is_no_linear_net():
+    assert as_linear_network(LogisticRegression().fit(X, Y), 4) is None
+    behind = linear_net(module__in_features=15, front=(PolynomialFeatures(2),))
+    assert as_linear_network(behind, 4) is None
