@@ -87,10 +87,7 @@ def as_network(model: Any, n_features: int) -> Network | None:
 
 
 def as_linear_network(model: Any, n_features: int) -> Linear | None:
-    """The fitted net as a linear function of raw inputs, or None if it is not one layer.
-
-    A layer may still compute something else, by its hooks: compare with what the net predicts.
-    """
+    """The fitted net as a linear function of raw inputs, or None if it is not one layer."""
     network = as_network(model, n_features)
     if network is None or callable(network.net.predict_nonlinearity):
         return None
@@ -104,9 +101,19 @@ def as_linear_network(model: Any, n_features: int) -> Linear | None:
     weights = layer.weight.detach().cpu().numpy().astype(float)
     bias = layer.bias
     offsets = np.zeros(len(weights)) if bias is None else bias.detach().cpu().numpy().astype(float)
-    if len(weights) != len(network.net.classes_):
+    view = Linear.plain(weights, offsets)
+    if len(weights) != len(network.net.classes_) or not _computes(network.net, view):
         return None
-    return Linear.plain(weights, offsets).behind(network.front)
+    return view.behind(network.front)
+
+
+def _computes(net: NeuralNet, view: Linear) -> bool:
+    """Whether the net gives the scores of the view, whatever hooks its module has."""
+    probes = np.random.default_rng(0).standard_normal((32, view.weights.shape[1]))
+    probes *= np.logspace(-2, 2, 32)[:, np.newaxis]
+    output = net.evaluation_step((torch.tensor(probes, dtype=torch.float32), None))
+    said, scores = output.cpu().numpy(), view.scores(probes)
+    return said.shape == scores.shape and np.allclose(said, scores, rtol=1e-3, atol=1e-4)
 
 
 def _predicts_like_skorch(net: Any) -> bool:
