@@ -100,7 +100,7 @@ def more_images(folder: str | None) -> Task:
 
 def digits() -> Task:
     X, y = load_digits(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X / 16, y, test_size=200, stratify=y, random_state=SEED)
+    X, X_test, y, y_test = train_test_split(X / 16, y, test_size=120, stratify=y, random_state=SEED)
     return Task(
         "digits",
         X,
@@ -110,7 +110,7 @@ def digits() -> Task:
         side=8,
         radii=(0.25, 0.5, 0.75, 1.0),
         draws={0.3: (500, 2_500), 0.5: (500, 2_500)},
-        energy={"module": "mlp", "max_epochs": 30},
+        energy={"module": "mlp", "max_epochs": 25},
         sgd_epochs=30,
         shown=0.5,
     )

@@ -479,17 +479,8 @@ class ParzenDenoiser(_Denoiser):
     def denoise_copies(self, copies: FloatArray, rows: FloatArray) -> FloatArray:
         """x̂ of noisy copies of rows, each from all training rows but the one it is a copy of.
 
-        Parameters
-        ----------
-        copies : ndarray of shape (n, d)
-            Noisy.
-        rows : ndarray of shape (n, d)
-            What they are copies of. Of several equal training rows one is left out; a training row
-            that differs by a thousandth of sigma or less counts as equal.
-
-        Returns
-        -------
-        ndarray of shape (n, d), float64
+        Of several equal training rows one is left out; a training row that differs by a thousandth
+        of sigma or less counts as equal.
         """
         places = {row.tobytes(): i for i, row in enumerate(self.rows_ + 0.0)}
         own = np.array([places.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.intp)
