@@ -2,7 +2,8 @@
 
 Fits bases on noisy copies of the 8 x 8 digits, denoised by the energy of the smoothed classifier or
 by five energies, each for the rows that it has not seen. Either base is smoothed with the same
-energy. `python benchmarks/cross_fitting.py`, about ten minutes on two cores.
+energy. `python benchmarks/cross_fitting.py`: about ten minutes on two cores, half of it with
+`--splits 2`.
 """
 
 import argparse
