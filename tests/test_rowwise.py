@@ -73,7 +73,7 @@ def test_a_stack_with_its_default_final_estimator_is_a_base():
 
 
 def test_noise_of_short_rows_beside_long_ones():
-    weights = np.array([[1e18, 2e18, 0, 1e18], [1.0, 0, 3, 0], [0, 2, 0, 1.0]])
+    weights = np.random.default_rng(1).standard_normal((3, 6)) * [[1.0], [1e3], [1e18]]
     factor = noise_factor(weights)
     lengths = np.linalg.norm(weights, axis=1)
     np.testing.assert_allclose(np.linalg.norm(factor, axis=1), lengths, rtol=1e-12)
