@@ -19,9 +19,10 @@ ORDER = (
 )  # fmt: skip
 FOLDERS = {
     "theory": (
-        "arguments", "binomial", "stopping", "gaussian", "bayes", "locally_biased", "lipschitz",
+        "arguments", "norms", "binomial", "stopping", "gaussian", "bayes", "neighbors",
+        "locally_biased", "activations", "lipschitz",
     ),
-    "views": ("copies", "affine", "linear", "kernel", "network", "predictor"),
+    "views": ("copies", "affine", "expansion", "linear", "kernel", "network", "predictor"),
     "nn": (
         "randomness", "networks", "energies", "projection", "lipschitz", "training", "attacks",
         "dynamics", "voting",
