@@ -50,6 +50,14 @@ def copy_fit_params(fit_params: dict[str, Any], n_rows: int, n_copies: int) -> d
     return {name: copied(value) for name, value in fit_params.items()}
 
 
+def pick_fit_params(fit_params: dict[str, Any], picked: NDArray[np.bool_]) -> dict[str, Any]:
+    """Parameters of ``fit`` that have one entry a row, with those of the picked rows alone."""
+    return {
+        name: np.asarray(value)[picked] if _has_entries(value, len(picked)) else value
+        for name, value in fit_params.items()
+    }
+
+
 def keep_copies_together(base: Any, y: NDArray[Any], n_copies: int) -> None:
     """Let an unfitted base that holds rows out hold out all copies of a row, or none.
 

@@ -60,6 +60,8 @@ class Certificate:
         share the failure probability equally.
     tested_radius : float or None
         Where the decision was made at one radius: that radius. Others cannot be read off then.
+    assumption : str or None
+        What the radii rest on besides the classifier's own numbers: a constant that was given.
     displacement : ndarray of shape (n,) or None
         What was subtracted from the radius, because the votes were cast around a point so far from
         the row: rounding, in this certificate's norm and units.
@@ -97,6 +99,7 @@ class Certificate:
     n_draws: NDArray[np.int64] | None = None
     stages: tuple[int, ...] | None = None
     tested_radius: float | None = None
+    assumption: str | None = None
     displacement: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:

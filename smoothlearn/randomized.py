@@ -10,22 +10,13 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    MetaEstimatorMixin,
-)
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from smoothlearn.augmentation import noisy_copies
 from smoothlearn.bases import (
     Ballot,
     base_labels,
-    check_base,
     fit_base,
     linear_view,
     make_ballot,
@@ -35,17 +26,17 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers import DEFAULT_SIGMA, DEENDenoiser, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.nn.voting import count_votes, row_seeds
+from smoothlearn.smoother import Smoother
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.theory.gaussian import draws_needed, max_radius, more_draws_pay
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.linear import Linear
-from smoothlearn.views.predictor import frame_library, rebuild_frame
 
 Counts = NDArray[np.int64]
 
 
-class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class RandomizedSmoothingClassifier(Smoother):
     r"""The classifier :math:`g(x) = \arg\max_c P(h(x + \varepsilon) = c)`, certified.
 
     Here h is any classifier and :math:`\varepsilon \sim N(0, \sigma^2 I)`. Where class A is voted
@@ -174,25 +165,18 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         self._check_draws()
         check_scalar(self.n_augment, "n_augment", Integral, min_val=0)
         torch_device(self.device)
-        check_base(self.estimator)
         if self.n_augment and isinstance(self.estimator, FrozenEstimator):
             raise ValueError(
                 f"n_augment={self.n_augment} asks to fit the estimator on noisy copies, and a "
                 "frozen one is not fitted; use n_augment=0"
             )
-        routed = self._route(fit_params)
-        library = frame_library(X)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        if len(np.unique(y)) < 2:
-            raise ValueError(f"y has one class, {y[0]!r}; a classifier needs at least two")
+        X, y, routed = self._check_training(X, y, fit_params)
         seeds = spawn_seeds(
             self.random_state, ("noise", "estimator", "denoiser", "probes", "copies")
         )
         self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
         if self.denoiser_ is None:  # else fitting it has warned
             warn_raw_pixels(X, sigma, stacklevel=2)
-        self._frame_library = library
         fitted_on = X
         if self.n_augment:
             fitted_on = noisy_copies(
@@ -332,28 +316,6 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         )
         return certificate.displaced(ballot.displacement)
 
-    def certified_radius(self, X: Any) -> FloatArray:
-        """The radius of ``certify``, of shape (n,); 0 where it abstains.
-
-        Serves as ``response_method`` of scikit-learn's DecisionBoundaryDisplay; its older versions
-        want a ``class_of_interest``, any, where there are more than two classes.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-        """
-        return self.certify(X).radius.copy()
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """What ``fit`` passes on to the base."""
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=type(self).__name__)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "sigma_")
 
@@ -381,24 +343,13 @@ class RandomizedSmoothingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEst
         return tuple(map(int, given))
 
     def _check_rows(self, X: Any) -> FloatArray:
-        check_is_fitted(self)
+        rows = super()._check_rows(X)
         self._check_draws()
-        rows = validate_data(self, X, dtype=np.float64, reset=False, ensure_min_samples=0)
-        return np.asarray(rows)
-
-    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        return dict(process_routing(self, "fit", **fit_params).estimator.fit)
+        return rows
 
     def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
         """The fitted denoiser between the noise and the base; None means none."""
         return None
-
-    def _as_given(self, X: FloatArray) -> Any:
-        """The rows as a frame of the kind that ``fit`` got, for bases that select by name."""
-        return rebuild_frame(X, self._columns(), self._frame_library)
-
-    def _columns(self) -> Any:
-        return getattr(self, "feature_names_in_", None)
 
     def _exact_view(self) -> Linear | None:
         """The base where g = h is known in closed form: linear, two classes, no denoiser."""

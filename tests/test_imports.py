@@ -14,8 +14,9 @@ import smoothlearn
 ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
-    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "randomized",
-    "xhat", "locally_biased", "jobs", "metrics", "displays", "datasets",
+    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "smoother",
+    "randomized", "xhat", "bias_points", "locally_biased", "jobs", "metrics", "displays",
+    "datasets",
 )  # fmt: skip
 FOLDERS = {
     "theory": (
