@@ -1,4 +1,4 @@
-"""Data sets: files are read as they are, and a file that is damaged is never read as data."""
+"""MNIST: files are read as they are, and a file that is damaged is never read as data."""
 
 import contextlib
 import gzip
@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils import Bunch
 
-from smoothlearn import datasets
-from smoothlearn.datasets import load_mnist
+from smoothlearn.datasets import load_mnist, source
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -52,7 +51,7 @@ def no_data_and_no_network(monkeypatch):
         raise AssertionError("a test asked for the network")
 
     monkeypatch.delenv("SMOOTHLEARN_DATA", raising=False)
-    monkeypatch.setattr(datasets, "fetch_openml", refuse)
+    monkeypatch.setattr(source, "fetch_openml", refuse)
 
 
 def test_bunch(tmp_path):
@@ -275,7 +274,7 @@ def openml(monkeypatch):
         data[:, :3] = np.column_stack([number // 65536, number // 256 % 256, number % 256])
         return Bunch(data=data, target=(number % 10).astype(str).astype(object))
 
-    monkeypatch.setattr(datasets, "fetch_openml", fetch)
+    monkeypatch.setattr(source, "fetch_openml", fetch)
     return asked
 
 
@@ -295,7 +294,7 @@ def test_openml(openml, monkeypatch, variable, subset, rows):
 
 @pytest.mark.parametrize(("module", "parser"), [("pandas", "pandas"), (None, "liac-arff")])
 def test_openml_is_asked_for_mnist(openml, monkeypatch, module, parser):
-    monkeypatch.setattr(datasets, "find_spec", lambda name: module)
+    monkeypatch.setattr(source, "find_spec", lambda name: module)
     load_mnist(subset="test")
     asked = {"version": 1, "as_frame": False, "parser": parser}
     assert openml == [(("mnist_784",), asked)]
@@ -305,7 +304,7 @@ def test_openml_is_asked_for_mnist(openml, monkeypatch, module, parser):
 def test_pixels_of_either_parser(tmp_path, monkeypatch, dtype):
     pixels = PIXELS.reshape(3, 784).astype(dtype)
     mnist = Bunch(data=pixels, target=np.array(["5", "0", "9"], dtype=object))
-    monkeypatch.setattr(datasets, "fetch_openml", lambda *args, **kwargs: mnist)
+    monkeypatch.setattr(source, "fetch_openml", lambda *args, **kwargs: mnist)
     assert_is_the_pair(*load_mnist(return_X_y=True))
 
 
@@ -313,7 +312,7 @@ def test_no_network_says_what_would_do(monkeypatch):
     def fail(*args, **kwargs):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(datasets, "fetch_openml", fail)
+    monkeypatch.setattr(source, "fetch_openml", fail)
     with pytest.raises(URLError) as caught:
         load_mnist()
     assert "data_home or SMOOTHLEARN_DATA" in "".join(caught.value.__notes__)

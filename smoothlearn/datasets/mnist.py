@@ -1,30 +1,27 @@
-"""Data sets of the papers, in the form that scikit-learn's loaders return."""
+"""MNIST, from its IDX files or from OpenML."""
 
 from __future__ import annotations
 
 import gzip
 import math
-import os
 import struct
 import zlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch
 
-_Folder = str | os.PathLike[str]
-_DATA_VARIABLE = "SMOOTHLEARN_DATA"
+from smoothlearn.datasets.source import DATA_VARIABLE, Folder, download, home
+
 _IMAGE_SHAPE = (28, 28)
 _DESCR = """MNIST, images of handwritten digits (LeCun, Cortes & Burges 1998). A row has the 28 x 28
 pixels of an image, from 0 (background) to 1; its target is the digit."""
 
 
 def load_mnist(
-    data_home: _Folder | None = None, *, subset: str = "train", return_X_y: bool = False
+    data_home: Folder | None = None, *, subset: str = "train", return_X_y: bool = False
 ) -> Bunch | tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The MNIST images of handwritten digits, with pixels in [0, 1].
 
@@ -65,10 +62,11 @@ def load_mnist(
     >>> X.shape, y[:5]  # doctest: +SKIP
     ((10000, 784), array([7, 2, 1, 0, 4]))
     """
-    if subset not in ("train", "test"):
-        raise ValueError(f"subset must be 'train' or 'test', got {subset!r}")
-    home = (os.environ.get(_DATA_VARIABLE) or None) if data_home is None else data_home
-    pixels, labels = _download(subset) if home is None else _read(home, subset)
+    folder = home(data_home, subset)
+    if folder is None:
+        pixels, labels = download("mnist_784", subset, n_train=60_000)
+    else:
+        pixels, labels = _read(folder, subset)
     data, target = np.divide(pixels, 255, dtype=np.float32), labels.astype(np.int64)
     if return_X_y:
         return data, target
@@ -76,21 +74,9 @@ def load_mnist(
     return Bunch(data=data, target=target, **about)
 
 
-def _download(subset: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows of pixels and their labels from OpenML, where the images for training come first."""
-    parser = "pandas" if find_spec("pandas") else "liac-arff"
-    try:
-        mnist = fetch_openml("mnist_784", version=1, as_frame=False, parser=parser)
-    except OSError as error:
-        error.add_note(f"With data_home or {_DATA_VARIABLE} set, MNIST is read from a folder.")
-        raise
-    rows = slice(60_000) if subset == "train" else slice(60_000, None)
-    return mnist.data[rows], mnist.target[rows]
-
-
-def _read(home: _Folder, subset: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _read(folder: Path, subset: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Rows of pixels and their labels from two files, which have to agree."""
-    images, labels = _find(Path(os.path.expanduser(home)), subset)
+    images, labels = _find(folder, subset)
     pixels, digits = _read_idx(images, _IMAGE_SHAPE), _read_idx(labels, ())
     if len(pixels) != len(digits):
         raise ValueError(f"{labels} holds {len(digits)} labels for {len(pixels)} images, {images}")
@@ -117,7 +103,7 @@ def _find(home: Path, subset: str) -> list[Path]:
     problem = "lacks" if home.is_dir() else "does not exist; it has to hold"
     raise FileNotFoundError(
         f"{home} {problem} {' and '.join(stems)} (plain or .gz, with -idx or .idx; searched "
-        f"{', '.join(map(str, folders))}); set data_home or {_DATA_VARIABLE} to the folder of the "
+        f"{', '.join(map(str, folders))}); set data_home or {DATA_VARIABLE} to the folder of the "
         "files, or neither to download them"
     )
 
