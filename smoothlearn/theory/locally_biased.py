@@ -28,7 +28,7 @@ LINKS = ("logit", "probability")
 _ROUNDED_DOWN = 1 - 1e-12
 _CELLS = 64
 _BISECTIONS = 60
-_BALLS = 16
+_BALLS = 12
 
 
 def bias(gradient_norm: FloatArray, alpha: float, link: str) -> FloatArray:
@@ -114,11 +114,11 @@ def radius_against(
         M, B = margin - alpha * gradient_norm, gradient_norm + _times(alpha, curvature)
         return _positive(M, curvature, _falling_root(M, B, curvature))
 
+    L = np.where(curvature < np.inf, curvature, 0.0)
+
     def value(t: FloatArray) -> FloatArray:
-        end = gradient_norm + curvature * t
-        return np.asarray(
-            margin - _fall(gradient_norm, curvature, t, 1.0) - np.arcsinh(alpha * end)
-        )
+        fallen = margin - _fall(gradient_norm, L, t, 1.0)
+        return np.asarray(fallen - np.arcsinh(alpha * (gradient_norm + L * t)))
 
     M = margin - np.arcsinh(alpha * gradient_norm)
     flat = (gradient_norm == 0) & (curvature == 0)
@@ -160,8 +160,10 @@ def radius_with(
     if link == "logit" or alpha == 0:
         return _positive(M, curvature, _three_branches(margin, gradient_norm, curvature, alpha))
 
+    L = np.where(curvature < np.inf, curvature, 0.0)
+
     def value(t: FloatArray) -> FloatArray:
-        return _least_with(margin, gradient_norm, curvature, t, alpha)
+        return _least_with(margin, gradient_norm, L, t, alpha)
 
     flat = (gradient_norm == 0) & (curvature == 0)
     # a path along which the gradient does not change is one of those that can be taken
@@ -193,7 +195,7 @@ def radius_on_balls(
     lower = radius(curvature(np.full(n, np.inf)))
     upper = radius(curvature(lower))
     for _ in range(_BALLS):
-        if not np.any(upper > lower * (1 + 1e-6)):
+        if not np.any(upper > lower * (1 + 1e-4)):
             break
         ball = _between(lower, upper)
         found = radius(curvature(ball))
@@ -279,7 +281,7 @@ def _three_branches(
         M, B = margin + alpha * G, G + _times(alpha, L)
         turn = np.where(G > 0, G / L, 0.0)  # where the gradient can have vanished
         first_end = np.minimum(alpha, turn)
-        first = 2 * M / (B + np.sqrt(np.maximum(B * B - 2 * L * M, 0)))
+        first = 2 * (M / B) / (1 + np.sqrt(np.maximum(1 - 2 * (L / B) * (M / B), 0)))
         in_first = M - B * first_end + L * first_end**2 / 2 <= 0
         middle_end = 2 * alpha - turn
         rest = margin + G * turn / 4
@@ -298,8 +300,8 @@ def _least_with(
     ends = np.arcsinh(alpha * np.stack([np.maximum(G - reach, 0), G + reach]))
     knots = np.linspace(ends[0], ends[1], _CELLS + 1)
     norms = np.sinh(knots) / alpha
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(reach > 0, (norms - G) / reach, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        z = np.where(reach > 0, np.clip((norms - G) / reach, -1, 1), 0.0)
         steep = np.nan_to_num(np.diff(knots, axis=0) / np.diff(norms, axis=0), posinf=0.0)
         best = np.clip(1 - 2 * steep / t, z[:-1], z[1:])
     added = knots[:-1] + steep * reach * (best - z[:-1])
@@ -314,7 +316,7 @@ def _fall(G: FloatArray, L: FloatArray, t: FloatArray, z: FloatArray | float) ->
 def _falling_root(M: FloatArray, B: FloatArray, L: FloatArray) -> FloatArray:
     """The root t > 0 of M - B t - L t^2 / 2, for M > 0; inf where there is none."""
     M = np.maximum(M, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         root = 2 * M / (B + np.hypot(B, np.sqrt(2 * L) * np.sqrt(M)))
     return np.where((B == 0) & (L == 0), np.inf, root)
 
@@ -323,10 +325,11 @@ def _bisect(value: Callable[[FloatArray], FloatArray], upper: FloatArray) -> Flo
     """From below, where a decreasing function that is positive at 0 is so no longer."""
     upper = np.where(np.isfinite(upper), upper, 0.0)
     lower = np.zeros_like(upper)
-    for _ in range(_BISECTIONS):
-        middle = (lower + upper) / 2
-        positive = value(np.where(middle > 0, middle, 1.0)) > 0
-        lower, upper = np.where(positive, middle, lower), np.where(positive, upper, middle)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_BISECTIONS):
+            middle = (lower + upper) / 2
+            positive = value(np.where(middle > 0, middle, 1.0)) > 0
+            lower, upper = np.where(positive, middle, lower), np.where(positive, upper, middle)
     return lower
 
 
