@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smoothlearn.theory.norms import dual, row_norms
 from smoothlearn.views.affine import Affine, FloatArray, split_affine
+from smoothlearn.views.expansion import Columns, Expansion
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,31 @@ class Linear:
         longest = length + rounding * size * np.linalg.norm(self.weight_sizes[0] / size)
         distance = np.maximum(np.abs(score) - error, 0) / longest
         return np.asarray(sign * distance)
+
+    def at(self, X: FloatArray, norm: float) -> Expansion:
+        """The expansion around the rows of X, float64, for a threat in the p-norm."""
+        table = self._two_columns() if self.two_class else self
+        q, n_rows = dual(norm), len(X)
+        error = (X.shape[1] + 16) * np.finfo(float).eps
+        sizes = row_norms(table.weight_sizes, q)
+
+        def gradient(first: Columns, second: Columns) -> FloatArray:
+            return table.weights[first] - table.weights[second]
+
+        def slope(first: Columns, second: Columns) -> FloatArray:
+            length = row_norms(gradient(first, second), q)
+            return np.asarray((1 + error) * length + error * (sizes[first] + sizes[second]))
+
+        def rounding() -> tuple[FloatArray, FloatArray]:
+            terms = np.abs(X) @ table.weight_sizes.T + table.offset_sizes
+            return 2 * error * terms.max(axis=1), np.full(n_rows, 2 * error * sizes.max())
+
+        return Expansion(table.scores(X), gradient, lambda *_: np.zeros(n_rows), slope, rounding)
+
+    def _two_columns(self) -> Linear:
+        """The scores 0 and f of two classes."""
+        parts = (self.weights, self.offsets, self.weight_sizes, self.offset_sizes)
+        return Linear(*(np.concatenate([np.zeros_like(part), part]) for part in parts))
 
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of inputs to class indices on the device."""

@@ -33,6 +33,17 @@ class Network:
     front: Affine
     net: NeuralNet
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the net decides between two classes by one output and a threshold."""
+        return getattr(self.net, "threshold", None) is not None
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether skorch takes the sigmoid of the output before it is compared."""
+        automatic = self.net.predict_nonlinearity == "auto"
+        return automatic and isinstance(self.net.criterion_, nn.BCEWithLogitsLoss)
+
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of raw inputs to class indices on the device."""
         module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)

@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
+from smoothlearn.theory.norms import dual
 from smoothlearn.views.linear import Linear, as_linear, noise_factor
 
 NAMES = np.array(["ant", "bee", "cat"])
@@ -251,3 +252,70 @@ def test_noise_factor_has_the_covariance_of_the_scores(shape, singular):
     factor = noise_factor(weights)
     assert factor.shape == (shape[0], min(shape))
     np.testing.assert_allclose(factor @ factor.T, weights @ weights.T, atol=1e-12)
+
+
+def exact_difference(view, first, second, x):
+    """The difference of two scores and its gradient, in fractions."""
+    rows = [exact(w) for w in view.weights]
+    offsets = exact(view.offsets)
+    if view.two_class:
+        rows, offsets = [[Fraction(0)] * len(rows[0]), *rows], [Fraction(0), *offsets]
+    gradient = [a - b for a, b in zip(rows[first], rows[second], strict=True)]
+    score = sum(w * v for w, v in zip(gradient, exact(x), strict=True))
+    return score + offsets[first] - offsets[second], gradient
+
+
+def exact_norm(gradient, norm):
+    """The norm of a vector, squared where it is the second."""
+    if norm == 1:
+        return sum(map(abs, gradient))
+    return max(map(abs, gradient)) if norm == np.inf else sum(g * g for g in gradient)
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("spread", [0, 6])
+def test_expansion_bounds_the_exact_function(n_rows, spread, norm):
+    rng = np.random.default_rng(spread)
+    for d in (1, 2, 30):
+        weights = rng.standard_normal((n_rows, d)) * 10 ** rng.uniform(-spread, spread, d)
+        X = rng.standard_normal((8, d)) * 10 ** rng.uniform(-spread, spread, d)
+        view = Linear.plain(weights, rng.standard_normal(n_rows))
+        n_classes = max(2, n_rows)
+        first, second = rng.permuted(np.tile(np.arange(n_classes), (8, 1)), axis=1)[:, :2].T
+        expansion = view.at(X, norm)
+        gradients, slopes = expansion.gradient(first, second), expansion.slope(first, second)
+        score_error, gradient_error = expansion.rounding()
+        for i, x in enumerate(X):
+            score, gradient = exact_difference(view, first[i], second[i], x)
+            computed = expansion.scores[i, first[i]] - expansion.scores[i, second[i]]
+            assert abs(Fraction(float(computed)) - score) <= Fraction(float(score_error[i]))
+            power = 2 if norm == 2 else 1
+            length = exact_norm(gradient, dual(norm))
+            assert length <= Fraction(float(slopes[i])) ** power
+            assert Fraction(float(slopes[i])) ** power <= length * (1 + Fraction(1, 10**12))
+            gaps = [a - b for a, b in zip(exact(gradients[i]), gradient, strict=True)]
+            allowed = Fraction(float(gradient_error[i])) ** power
+            assert exact_norm(gaps, dual(norm)) <= allowed
+        np.testing.assert_array_equal(expansion.curvature(first, second, np.full(8, np.inf)), 0)
+
+
+@pytest.mark.parametrize("name", ["logistic", "scaled", "nested"])
+def test_expansion_has_the_scores_of_the_model(name, data):
+    X, y = data
+    model = LINEAR[name].fit(X, y)
+    scores = as_linear(model, X.shape[1]).at(X, 2).scores
+    values = model.decision_function(X)
+    expected = np.stack([0 * values, values], axis=1) if values.ndim == 1 else values
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(NAMES[scores.argmax(axis=1)], model.predict(X))
+
+
+def test_expansion_counts_the_rounding_of_terms():
+    """Weights and offsets that are differences of large terms are known no better than these."""
+    view = Linear(np.ones((1, 1)), np.array([1e-9]), np.full((1, 1), 1e8), np.array([1e9]))
+    expansion = view.at(np.zeros((1, 1)), 2)
+    ends = np.array([1]), np.array([0])
+    assert expansion.rounding()[0][0] > 1e-7
+    assert expansion.rounding()[1][0] > 1e-8
+    assert expansion.slope(*ends)[0] > 1 + 1e-8
