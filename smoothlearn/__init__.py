@@ -4,6 +4,7 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers import DEENDenoiser, ParzenDenoiser
 from smoothlearn.displays import CertifiedAccuracyDisplay
 from smoothlearn.jobs import certify
+from smoothlearn.locally_biased import LocallyBiasedSmoother
 from smoothlearn.metrics import (
     CertifiedAccuracyScorer,
     average_certified_radius,
@@ -19,6 +20,7 @@ __all__ = [
     "CertifiedAccuracyScorer",
     "DEENDenoiser",
     "EmpiricalBayesSmoothedClassifier",
+    "LocallyBiasedSmoother",
     "ParzenDenoiser",
     "RandomizedSmoothingClassifier",
     "average_certified_radius",

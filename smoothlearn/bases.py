@@ -17,10 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from smoothlearn.augmentation import copy_fit_params, keep_copies_together
+from smoothlearn.nn.lipschitz import as_smooth_network
 from smoothlearn.nn.randomness import private_torch_rng, seed_nested
 from smoothlearn.nn.voting import Vote
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
+from smoothlearn.views.expansion import Differentiable
+from smoothlearn.views.kernel import as_kernel
 from smoothlearn.views.linear import Linear, as_linear, noise_factor
 from smoothlearn.views.network import (
     Network,
@@ -124,6 +127,25 @@ def trusted_kind(
 def linear_view(base: Any, n_features: int) -> Linear | None:
     """The base as a linear function of the rows, None if it is not one."""
     return as_linear(base, n_features) or as_linear_network(base, n_features)
+
+
+def differentiable_view(base: Any, n_features: int) -> Differentiable:
+    """The base as a function whose gradient is known.
+
+    Raises
+    ------
+    TypeError
+        If no structure with a gradient can be read off the base.
+    """
+    for read in (linear_view, as_kernel, as_smooth_network):
+        view = read(base, n_features)
+        if view is not None:
+            return view
+    raise TypeError(
+        f"estimator={base!r} has no gradient that can be read off it; use a linear classifier with "
+        "coef_, an SVC or NuSVC with a built-in kernel, or a skorch net, alone or behind affine "
+        "steps (scalers, PCA, column selection) in a pipeline"
+    )
 
 
 def base_view(base: Any, kind: str, n_features: int) -> Linear | Network | None:

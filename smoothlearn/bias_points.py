@@ -16,7 +16,7 @@ def check_n_bias(n_bias: Any) -> None:
     """Raise unless n_bias is a share in (0, 1) or a number of points >= 1."""
     if isinstance(n_bias, bool) or not isinstance(n_bias, Real):
         raise TypeError(f"n_bias must be a share in (0, 1) or a whole number, got {n_bias!r}")
-    if not (n_bias >= 1 if isinstance(n_bias, Integral) else 0 < n_bias < 1):
+    if not (int(n_bias) >= 1 if isinstance(n_bias, Integral) else 0 < float(n_bias) < 1):
         raise ValueError(f"n_bias must be a share in (0, 1) or a whole number >= 1, got {n_bias!r}")
 
 

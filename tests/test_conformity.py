@@ -33,6 +33,7 @@ from smoothlearn import (
     CertifiedAccuracyScorer,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
+    LocallyBiasedSmoother,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
 )
@@ -132,6 +133,9 @@ ESTIMATORS = {
     "eb-linear-deen-copies": EmpiricalBayesSmoothedClassifier(
         LogisticRegression(), denoiser=DEENDenoiser(max_epochs=2), n_augment=2, **DRAWS
     ),
+    "lb-linear": LocallyBiasedSmoother(LogisticRegression()),
+    "lb-rbf": LocallyBiasedSmoother(SVC(kernel="rbf")),
+    "lb-net": LocallyBiasedSmoother(small_net()),
 }
 
 
