@@ -225,12 +225,14 @@ def test_pruning_and_blocks_change_nothing(norm, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", ["normal", "binary", "offset", "tiny", "dense"])
+@pytest.mark.parametrize("kind", ["normal", "binary", "gray", "offset", "tiny", "dense"])
 def test_the_bounds_of_one_product_hold(norm, kind):
     rng = np.random.default_rng(10)
     X, points = rng.normal(size=(30, 200)), rng.normal(size=(100, 200))
     if kind == "binary":
         X, points = (X > 0.5) * 1.0, (points > 0.5) * 1.0
+    elif kind == "gray":
+        X, points = np.clip(X, 0, 1), np.clip(points, 0, 1)
     elif kind == "offset":
         X, points = X + 1e4, points + 1e4
     elif kind == "tiny":
