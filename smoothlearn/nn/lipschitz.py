@@ -235,7 +235,12 @@ def _front(front: Affine) -> layers.LinearMap:
     weight, offset, weight_sizes, offset_sizes = (
         torch.tensor(t, dtype=torch.float64) for t in (linear, shift, sizes.linear, sizes.shift)
     )
-    return replace(kind(weight, offset), weight_sizes=weight_sizes, shift_sizes=offset_sizes)
+    return replace(
+        kind(weight, offset),
+        n_terms=4 * (linear.shape[-1] + 8),  # the map may be composed of several
+        weight_sizes=weight_sizes,
+        shift_sizes=offset_sizes,
+    )
 
 
 def _is_identity(front: Affine) -> bool:

@@ -422,6 +422,23 @@ def test_a_sigmoid_that_skorch_applies_again_is_a_layer():
     np.testing.assert_array_equal(scores.argmax(1), net.predict(X.astype(np.float32)))
 
 
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.Mish()])
+def test_one_output_that_cannot_be_bounded_is_compared_with_the_threshold(layer):
+    body = shaken(nn.Sequential(nn.Linear(4, 6), layer, nn.Linear(6, 1)), seed=3)
+    X = np.random.default_rng(0).standard_normal((200, 4))
+    for net in (
+        binary_net_of(body, threshold=0.3),
+        binary_net_of(nn.Sequential(body, nn.Sigmoid()), criterion=nn.BCELoss, threshold=0.3),
+        binary_net_of(
+            nn.Sequential(body, nn.Sigmoid(), nn.Mish()), criterion=nn.BCELoss, threshold=0.4
+        ),
+    ):
+        view = as_smooth_network(net, 4)
+        said = net.predict(X.astype(np.float32))
+        assert 0 < said.mean() < 1
+        np.testing.assert_array_equal(view.at(X, 2).scores.argmax(1), said)
+
+
 def test_thresholds_that_are_no_probabilities_are_refused():
     body = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
     with pytest.raises(ValueError, match=r"threshold must be between 0 and 1, got 1"):

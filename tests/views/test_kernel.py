@@ -425,11 +425,23 @@ def test_slope_bounds_every_gradient(family, norm):
     assert (expansion.slope(*ends) == np.inf).all() == family.startswith("poly")
 
 
-def test_slope_of_one_gaussian_is_attained():
-    view = one_centre(1)
-    rows = np.array([[1.0]])  # 1/sqrt(2 gamma)
-    expansion, ends = view.at(rows, 2), columns(rows, 1, 0)
-    np.testing.assert_allclose(np.abs(expansion.gradient(*ends)[0]), expansion.slope(*ends))
+@pytest.mark.parametrize("norm", NORMS)
+def test_slope_of_one_gaussian_is_attained(norm):
+    """Behind a front of factor 5, one unit from the middle: 1/sqrt(2 gamma)."""
+    view = one_centre(3, linear=np.full(3, 5.0))
+    rows = np.array([[1.0, 1, 1]]) / np.sqrt(75) if norm == np.inf else np.eye(1, 3) / 5
+    expansion, ends = view.at(rows, norm), columns(rows, 1, 0)
+    lengths = np.linalg.norm(expansion.gradient(*ends), dual(norm), axis=1)
+    np.testing.assert_allclose(lengths, expansion.slope(*ends), rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_slope_of_one_sigmoid_is_attained(norm):
+    inner = Linear.plain(np.array([[3.0, -4.0]]), np.zeros(1))
+    view = Ridge(None, inner, np.array([[0.0], [-2.0]]), np.zeros(2))
+    rows = np.zeros((1, 2))
+    slope = view.at(rows, norm).slope(*columns(rows, 1, 0))
+    np.testing.assert_allclose(slope, 2 * np.linalg.norm([3, 4], dual(norm)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("family", ["rbf", "poly2", "sigmoid"])
