@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -20,21 +19,18 @@ from smoothlearn.bias_points import (
     distinct_rows,
 )
 from smoothlearn.certificates import Certificate
-from smoothlearn.nn.layers import KinkedError, NoBoundError
 from smoothlearn.nn.randomness import spawn_seeds
+from smoothlearn.smoothed_rows import SmoothedRows
 from smoothlearn.smoother import Smoother
-from smoothlearn.theory import locally_biased as theory
 from smoothlearn.theory.arguments import as_finite
-from smoothlearn.theory.lipschitz import composed
+from smoothlearn.theory.locally_biased import LINKS
 from smoothlearn.theory.neighbors import keep_radii, nearest
-from smoothlearn.theory.norms import check_norm, dual, row_norms
+from smoothlearn.theory.norms import check_norm
 from smoothlearn.views.affine import FloatArray
-from smoothlearn.views.expansion import Columns, Differentiable, Expansion, difference
 
 RADII = ("tight", "paper")
 
-_BLOCK = 128
-_UNKNOWN_ROUNDING = 1e-9  # relative, of scores computed in double precision in a way we cannot see
+_BLOCK = 128  # what a kernel machine computes for so many rows stays in the cache
 
 
 class LocallyBiasedSmoother(Smoother):
@@ -185,7 +181,7 @@ class LocallyBiasedSmoother(Smoother):
             seed=seeds["estimator"],
             fit_params=pick_fit_params(routed, ~held),
         )
-        self._view()
+        differentiable_view(self.estimator_, X.shape[1])
         missing = np.setdiff1d(self.classes_, classes)
         if missing.size:
             raise ValueError(
@@ -216,10 +212,7 @@ class LocallyBiasedSmoother(Smoother):
         X = self._check_rows(X)
         self._check_settings()
         oracle = self._oracle(X)
-        decisions = [
-            self._decide(expansion, oracle[rows])[0]
-            for rows, expansion in self._expansions(X, self._view())
-        ]
+        decisions = [smoothed.decide(oracle[rows])[0] for rows, smoothed in self._smoothed(X)]
         shape = (0,) if len(self.classes_) == 2 else (0, len(self.classes_))
         return np.concatenate([np.zeros(shape), *decisions])
 
@@ -280,12 +273,12 @@ class LocallyBiasedSmoother(Smoother):
             X, self.bias_points_, bias, len(self.classes_), self.norm, **one_nearest
         )
         oracle = bias[index]
-        certify = self._published if published else self._tight
         label, radius = np.zeros(len(X), dtype=np.intp), np.zeros(len(X))
-        for rows, expansion in self._expansions(X, self._view()):
-            decision, rival = self._decide(expansion, oracle[rows])
+        for rows, smoothed in self._smoothed(X):
+            decision, rival = smoothed.decide(oracle[rows])
             label[rows] = _labels(decision)
-            radius[rows] = certify(expansion, label[rows], oracle[rows], rival, avoid[rows])
+            seen = label[rows], oracle[rows], rival, avoid[rows]
+            radius[rows] = smoothed.published(*seen) if published else smoothed.tight(*seen)
         return Certificate(
             label=self.classes_[label],
             radius=radius,
@@ -305,8 +298,8 @@ class LocallyBiasedSmoother(Smoother):
     def _check_settings(self) -> None:
         as_finite("alpha", self.alpha, zero=True)
         check_norm(self.norm)
-        if self.link not in theory.LINKS:
-            raise ValueError(f"link must be one of {theory.LINKS}, got {self.link!r}")
+        if self.link not in LINKS:
+            raise ValueError(f"link must be one of {LINKS}, got {self.link!r}")
         if self.radius not in RADII:
             raise ValueError(f"radius must be one of {RADII}, got {self.radius!r}")
         given: Any = self.gradient_lipschitz
@@ -318,155 +311,21 @@ class LocallyBiasedSmoother(Smoother):
             return None
         return f"gradient_lipschitz={self.gradient_lipschitz} was given, not computed"
 
-    def _view(self) -> Differentiable:
-        return differentiable_view(self.estimator_, self.n_features_in_)
-
     def _bias_indices(self) -> NDArray[np.intp]:
         return (self.bias_labels_[:, np.newaxis] == self.classes_).argmax(axis=1)
 
     def _oracle(self, X: FloatArray) -> NDArray[np.intp]:
         return self._bias_indices()[nearest(X, self.bias_points_)]
 
-    def _expansions(self, X: FloatArray, view: Differentiable) -> Iterator[tuple[slice, Expansion]]:
+    def _smoothed(self, X: FloatArray) -> Iterator[tuple[slice, SmoothedRows]]:
+        """The rows in blocks, with their smoothed scores."""
+        view, given = differentiable_view(self.estimator_, self.n_features_in_), None
+        if self.gradient_lipschitz != "auto":
+            given = float(self.gradient_lipschitz)
         for start in range(0, len(X), _BLOCK):
             rows = slice(start, min(start + _BLOCK, len(X)))
-            yield rows, view.at(X[rows], self.norm)
-
-    def _decide(self, expansion: Expansion, oracle: Columns) -> tuple[FloatArray, Columns]:
-        """The decision columns of rows, and the base's best rival of the oracle's class."""
-        scores, rows = expansion.scores, np.arange(len(oracle))
-        others = scores.copy()
-        others[rows, oracle] = -np.inf
-        rival = others.argmax(axis=1)
-        lead = theory.smoothed_score(
-            difference(scores, oracle, rival),
-            row_norms(expansion.gradient(oracle, rival), dual(self.norm)),
-            np.ones(len(oracle)),
-            self.alpha,
-            self.link,
-        )
-        if scores.shape[1] == 2:
-            return np.where(oracle == 1, lead, -lead), rival
-        columns = scores
-        if self.link == "probability":
-            columns = np.tanh((scores - scores[rows, rival][:, np.newaxis]) / 2) / 2
-        columns = columns.copy()
-        columns[rows, oracle] = columns[rows, rival] + lead
-        return columns, rival
-
-    def _tight(
-        self,
-        expansion: Expansion,
-        label: Columns,
-        oracle: Columns,
-        rival: Columns,
-        avoid: FloatArray,
-    ) -> FloatArray:
-        shape, rounding = expansion.scores.shape, self._rounding(expansion)
-        against, plain, favoured, rival_plain = (np.zeros(shape) for _ in range(4))
-        rows = np.arange(len(label))
-        for step in range(1, shape[1]):
-            other = (label + step) % shape[1]
-            pair = self._pair(expansion, label, other, rounding)
-            against[rows, other] = pair.against(self.alpha, self.link)
-            favoured[rows, other] = pair.favoured(self.alpha, self.link)
-            if shape[1] > 2:
-                plain[rows, other] = pair.against(0.0, self.link)
-                other = (rival + step) % shape[1]
-                pair = self._pair(expansion, rival, other, rounding)
-                rival_plain[rows, other] = pair.against(0.0, self.link)
-        return theory.combine(
-            label,
-            oracle,
-            avoid,
-            against=against,
-            plain=plain,
-            favoured=favoured,
-            rival_plain=rival_plain,
-        )
-
-    def _published(
-        self,
-        expansion: Expansion,
-        label: Columns,
-        oracle: Columns,
-        rival: Columns,
-        avoid: FloatArray,
-    ) -> FloatArray:
-        other = 1 - label
-        pair = self._pair(expansion, label, other, self._rounding(expansion))
-        everywhere = pair.curvature(np.full(len(label), np.inf))
-        sign = np.where(oracle == label, 1.0, -1.0)
-        norm = pair.gradient_norm
-        smoothed = theory.smoothed_score(pair.margin, norm, sign, self.alpha, self.link)
-        smoothed = smoothed - 2 * self.alpha * pair.gradient_error
-        if self.link == "probability":
-            everywhere = composed(expansion.slope(label, other), everywhere)
-            norm = norm * theory.sigmoid_slope(pair.margin) * (1 + 1e-9)
-        base = theory.published_radius(smoothed, norm, everywhere, self.alpha)
-        return np.minimum(base, avoid[np.arange(len(label)), 1 - oracle])
-
-    def _rounding(self, expansion: Expansion) -> tuple[FloatArray, FloatArray]:
-        try:
-            return expansion.rounding()
-        except NoBoundError as error:
-            if self.gradient_lipschitz == "auto" or isinstance(error, KinkedError):
-                raise
-        size = np.abs(expansion.scores).max(axis=1)
-        return _UNKNOWN_ROUNDING * size, np.zeros(len(size))
-
-    def _pair(
-        self,
-        expansion: Expansion,
-        first: Columns,
-        second: Columns,
-        rounding: tuple[FloatArray, FloatArray],
-    ) -> _Pair:
-        error, gradient_error = rounding
-        norm = row_norms(expansion.gradient(first, second), dual(self.norm))
-        gradient_error = gradient_error + 1e-12 * norm
-
-        def curvature(ball: FloatArray) -> FloatArray:
-            if self.gradient_lipschitz != "auto":
-                return np.full(len(first), float(self.gradient_lipschitz))
-            return expansion.curvature(first, second, ball)
-
-        return _Pair(
-            difference(expansion.scores, first, second) - error,
-            norm + gradient_error,
-            gradient_error,
-            curvature,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """The difference of two scores at rows, with rounding errors on the safe side.
-
-    ``margin`` is at most the difference, ``gradient_norm`` at least the dual norm of its gradient,
-    by at most ``2 * gradient_error``.
-    """
-
-    margin: FloatArray
-    gradient_norm: FloatArray
-    gradient_error: FloatArray
-    curvature: Callable[[FloatArray], FloatArray]
-
-    def against(self, alpha: float, link: str) -> FloatArray:
-        return self._on_balls(theory.radius_against, self.margin, alpha, link)
-
-    def favoured(self, alpha: float, link: str) -> FloatArray:
-        margin = self.margin - 2 * alpha * self.gradient_error
-        return self._on_balls(theory.radius_with, margin, alpha, link)
-
-    def _on_balls(
-        self, radius: Callable[..., FloatArray], margin: FloatArray, alpha: float, link: str
-    ) -> FloatArray:
-        return theory.radius_on_balls(
-            lambda curvature: radius(margin, self.gradient_norm, curvature, alpha, link),
-            self.curvature,
-            len(margin),
-        )
+            expansion = view.at(X[rows], self.norm)
+            yield rows, SmoothedRows(expansion, self.alpha, self.norm, self.link, given)
 
 
 def _labels(decisions: FloatArray) -> NDArray[np.intp]:

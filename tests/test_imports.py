@@ -15,8 +15,8 @@ ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
     "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "smoother",
-    "randomized", "xhat", "bias_points", "locally_biased", "jobs", "metrics", "displays",
-    "datasets",
+    "randomized", "xhat", "bias_points", "smoothed_rows", "locally_biased", "jobs", "metrics",
+    "displays", "datasets",
 )  # fmt: skip
 FOLDERS = {
     "theory": (

@@ -301,6 +301,28 @@ def test_rows_of_a_frozen_estimator_are_all_bias_points(moons):
     np.testing.assert_allclose(smoother.decision_function(X), again.decision_function(X))
 
 
+class Normalised(nn.Module):
+    """A smooth module that the package cannot see through."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 2))
+
+    def forward(self, X):
+        return self.layers(X)
+
+
+def test_an_unknown_module_is_certified_on_a_given_constant_alone(moons):
+    X, y = moons
+    base = net(2, 2).set_params(module=Normalised)
+    smoother = LocallyBiasedSmoother(base, random_state=0).fit(X, y)
+    with pytest.raises(TypeError, match="LayerNorm"):
+        smoother.certify(X)
+    certificate = smoother.set_params(gradient_lipschitz=100.0).certify(X)
+    assert certificate.assumption is not None
+    assert certificate.radius.max() > 0
+
+
 def test_every_class_of_a_frozen_estimator_needs_a_bias_point(three):
     X, y = three
     smoother = LocallyBiasedSmoother(FrozenEstimator(LogisticRegression().fit(X, y)))

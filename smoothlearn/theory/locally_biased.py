@@ -29,6 +29,7 @@ _ROUNDED_DOWN = 1 - 1e-12
 _CELLS = 64
 _BISECTIONS = 60
 _BALLS = 12
+_CLOSE = 1e-4
 
 
 def bias(gradient_norm: FloatArray, alpha: float, link: str) -> FloatArray:
@@ -195,13 +196,14 @@ def radius_on_balls(
     lower = radius(curvature(np.full(n, np.inf)))
     upper = radius(curvature(lower))
     for _ in range(_BALLS):
-        if not np.any(upper > lower * (1 + 1e-4)):
+        open_ = upper > lower * (1 + _CLOSE)
+        if not open_.any():
             break
-        ball = _between(lower, upper)
+        ball = np.where(open_, _between(lower, upper), lower)
         found = radius(curvature(ball))
         holds = found >= ball
-        lower = np.where(holds, ball, np.maximum(lower, np.minimum(found, ball)))
-        upper = np.where(holds, np.minimum(upper, found), ball)
+        lower = np.where(open_, np.where(holds, ball, np.maximum(lower, found)), lower)
+        upper = np.where(open_, np.where(holds, np.minimum(upper, found), ball), upper)
     return lower
 
 
