@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
@@ -29,6 +30,7 @@ from smoothlearn.views.network import (
     Network,
     as_linear_network,
     as_network,
+    final_estimator,
     is_network,
     target_dtype,
 )
@@ -37,6 +39,10 @@ from smoothlearn.views.predictor import check_same_columns, predictor_votes
 Votes = Callable[[torch.Tensor], torch.Tensor]
 
 _PROBES = 200
+_DEPENDS = (
+    "the estimator predicts the same rows differently in another order or company: its {} depend "
+    "on chance or on the other rows, and its {}; use one whose predict is a function of the row"
+)
 _TIES = 0.01
 
 
@@ -137,6 +143,7 @@ def differentiable_view(base: Any, n_features: int) -> Differentiable:
     TypeError
         If no structure with a gradient can be read off the base.
     """
+    _check_single_precision(base)
     for read in (linear_view, as_kernel, as_smooth_network):
         view = read(base, n_features)
         if view is not None:
@@ -146,6 +153,54 @@ def differentiable_view(base: Any, n_features: int) -> Differentiable:
         "coef_, an SVC or NuSVC with a built-in kernel, or a skorch net, alone or behind affine "
         "steps (scalers, PCA, column selection) in a pipeline"
     )
+
+
+def _check_single_precision(base: Any) -> None:
+    if not is_network(base):
+        return
+    weights = final_estimator(base).module_.parameters()
+    others = {weight.dtype for weight in weights if weight.is_floating_point()} - {torch.float32}
+    if others:
+        raise TypeError(f"nets have weights of torch.float32, the estimator's has {others}")
+
+
+def check_view(
+    view: Differentiable,
+    base: Any,
+    classes: NDArray[Any],
+    X: FloatArray,
+    as_given: Callable[[FloatArray], Any],
+) -> None:
+    """Compare what was read off a base with the base itself, on training rows.
+
+    Raises
+    ------
+    ValueError
+        If scores are not finite, depend on the other rows or on chance, or give other labels than
+        ``predict``. Of an SVC with more than two classes the labels may differ.
+    """
+    rows = X[:: max(1, len(X) // _PROBES)]
+    scores = view.at(rows, 2).scores
+    if not np.isfinite(scores).all():
+        raise ValueError(f"the scores of the fitted estimator={base!r} are not finite")
+    again = view.at(rows[::-1], 2).scores[::-1]
+    try:
+        single = np.concatenate([view.at(row[np.newaxis], 2).scores for row in rows[::7]])
+    except (ValueError, RuntimeError) as error:  # batch statistics of one row
+        raise ValueError(_DEPENDS.format("scores", "certificates would not hold")) from error
+    for one, other in ((scores, again), (scores[::7], single)):
+        if not np.allclose(one, other, rtol=1e-6, atol=1e-6 * np.abs(scores).max()):
+            raise ValueError(_DEPENDS.format("scores", "certificates would not hold"))
+    if len(classes) > 2 and isinstance(final_estimator(base), SVC | NuSVC):
+        return
+    labels = scores.argmax(axis=1)
+    if not _mostly_equal(
+        torch.from_numpy(labels), torch.from_numpy(base_labels(base, classes, rows, as_given))
+    ):
+        raise ValueError(
+            f"the predict of the fitted estimator={base!r} gives other labels than the scores that "
+            "were read off it; does it change its rows, or its predictions?"
+        )
 
 
 def base_view(base: Any, kind: str, n_features: int) -> Linear | Network | None:
@@ -195,7 +250,8 @@ def base_labels(
     """What the base itself says about rows, as class indices."""
     if not len(X):
         return np.zeros(0, dtype=np.intp)
-    votes = base_votes(base, "labels", classes, X.shape[1], torch.device("cpu"), as_given)
+    spoken = "indices" if _predicts_indices(base) else "labels"
+    votes = base_votes(base, spoken, classes, X.shape[1], torch.device("cpu"), as_given)
     return votes(torch.tensor(X)).numpy()
 
 
@@ -306,11 +362,7 @@ def _predicts_indices(base: Any) -> bool:
 
 def _check_rowwise(said: torch.Tensor, again: torch.Tensor) -> None:
     if not _mostly_equal(said, again):
-        raise ValueError(
-            "the estimator predicts the same rows differently in another order or company: its "
-            "predictions depend on chance or on the other rows, and its votes would not be "
-            "independent; use one whose predict is a function of the row"
-        )
+        raise ValueError(_DEPENDS.format("predictions", "votes would not be independent"))
 
 
 def _mostly_equal(one: torch.Tensor, other: torch.Tensor) -> bool:

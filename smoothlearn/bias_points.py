@@ -57,7 +57,7 @@ def choose_bias_points(
     if short.size:
         raise ValueError(
             f"n_bias={n_bias} takes {chosen[short[0]]} of the {sizes[short[0]]} distinct rows of "
-            f"class {names[short[0]]!r} as bias points and leaves none to fit the estimator on; "
+            f"class {names[short[0]]} as bias points and leaves none to fit the estimator on; "
             "take fewer, or freeze a fitted estimator"
         )
     last = np.array([rows[n - 1] for rows, n in zip(distinct, chosen, strict=True)])

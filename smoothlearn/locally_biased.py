@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from smoothlearn.augmentation import pick_fit_params
-from smoothlearn.bases import differentiable_view, fit_base
+from smoothlearn.bases import check_view, differentiable_view, fit_base
 from smoothlearn.bias_points import (
     check_n_bias,
     choose_bias_points,
@@ -31,6 +31,8 @@ from smoothlearn.views.affine import FloatArray
 RADII = ("tight", "paper")
 
 _BLOCK = 128  # what a kernel machine computes for so many rows stays in the cache
+
+_LARGEST = 1e140
 
 
 class LocallyBiasedSmoother(Smoother):
@@ -165,6 +167,7 @@ class LocallyBiasedSmoother(Smoother):
         self._check_settings()
         check_n_bias(self.n_bias)
         X, y, routed = self._check_training(X, y, fit_params)
+        _check_size(X)
         seeds = spawn_seeds(self.random_state, ("bias", "estimator"))
         classes, indices = np.unique(y, return_inverse=True)
         keys = content_keys(X, seeds["bias"])
@@ -181,7 +184,8 @@ class LocallyBiasedSmoother(Smoother):
             seed=seeds["estimator"],
             fit_params=pick_fit_params(routed, ~held),
         )
-        differentiable_view(self.estimator_, X.shape[1])
+        view = differentiable_view(self.estimator_, X.shape[1])
+        check_view(view, self.estimator_, self.classes_, X, self._as_given)
         missing = np.setdiff1d(self.classes_, classes)
         if missing.size:
             raise ValueError(
@@ -295,6 +299,11 @@ class LocallyBiasedSmoother(Smoother):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "bias_points_")
 
+    def _check_rows(self, X: Any) -> FloatArray:
+        rows = super()._check_rows(X)
+        _check_size(rows)
+        return rows
+
     def _check_settings(self) -> None:
         as_finite("alpha", self.alpha, zero=True)
         check_norm(self.norm)
@@ -309,7 +318,8 @@ class LocallyBiasedSmoother(Smoother):
     def _assumption(self) -> str | None:
         if self.gradient_lipschitz == "auto":
             return None
-        return f"gradient_lipschitz={self.gradient_lipschitz} was given, not computed"
+        given = f"gradient_lipschitz={self.gradient_lipschitz} for the {self.norm}-norm"
+        return f"{given} was given, not computed"
 
     def _bias_indices(self) -> NDArray[np.intp]:
         return (self.bias_labels_[:, np.newaxis] == self.classes_).argmax(axis=1)
@@ -326,6 +336,15 @@ class LocallyBiasedSmoother(Smoother):
             rows = slice(start, min(start + _BLOCK, len(X)))
             expansion = view.at(X[rows], self.norm)
             yield rows, SmoothedRows(expansion, self.alpha, self.norm, self.link, given)
+
+
+def _check_size(X: FloatArray) -> None:
+    largest = max(X.max(initial=0.0), -X.min(initial=0.0))
+    if largest > _LARGEST:
+        raise ValueError(
+            f"X must not exceed {_LARGEST:g}, got {largest:g}: squares of it are not numbers; "
+            "divide it by a constant"
+        )
 
 
 def _labels(decisions: FloatArray) -> NDArray[np.intp]:

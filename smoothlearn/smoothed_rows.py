@@ -107,7 +107,10 @@ class SmoothedRows:
         try:
             return self.expansion.rounding()
         except NoBoundError as error:
-            if self.given is None or isinstance(error, KinkedError):
+            if isinstance(error, KinkedError):
+                raise
+            if self.given is None:
+                error.add_note("If you know a constant that holds, give it as gradient_lipschitz.")
                 raise
         size = np.abs(self.expansion.scores).max(axis=1)
         return _UNKNOWN_ROUNDING * size, np.zeros(len(size))
@@ -147,7 +150,7 @@ class _Pair:
         return self._on_balls(theory.radius_against, self.margin, alpha, link)
 
     def favoured(self, alpha: float, link: str) -> FloatArray:
-        margin = self.margin - 2 * alpha * self.gradient_error
+        margin = self.margin - theory.bias(2 * self.gradient_error, alpha, link)
         return self._on_balls(theory.radius_with, margin, alpha, link)
 
     def _on_balls(

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.dataset import Dataset
 from torch import nn
 
 from smoothlearn import CertifiedAccuracyScorer, LocallyBiasedSmoother, certify
@@ -386,7 +387,9 @@ def test_a_given_constant_is_recorded_as_an_assumption(moons):
     X, y = moons
     smoother = LocallyBiasedSmoother(SVC(gamma=2), gradient_lipschitz=500.0, random_state=0)
     certificate = smoother.fit(X, y).certify(X)
-    assert certificate.assumption == "gradient_lipschitz=500.0 was given, not computed"
+    assert (
+        certificate.assumption == "gradient_lipschitz=500.0 for the 2-norm was given, not computed"
+    )
     computed = smoother.set_params(gradient_lipschitz="auto").certify(X)
     assert computed.assumption is None
     assert np.all(certificate.radius <= computed.radius)
@@ -481,3 +484,93 @@ def test_rows_do_not_depend_on_their_company(moons):
     radius = smoother.certify(X).radius
     np.testing.assert_allclose(smoother.certify(X[::-1][:300]).radius, radius[::-1][:300])
     np.testing.assert_allclose(radius, np.tile(radius[:160], 8))
+
+
+class Mixed(nn.Module):
+    """A net whose rows depend on each other, or on chance."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.layer = how, nn.Linear(2, 2)
+        self.norm = nn.BatchNorm1d(2, track_running_stats=False)
+
+    def forward(self, X):
+        if self.how == "mean":
+            return self.layer(X - X.mean(0))
+        if self.how == "chance":
+            return self.layer(nn.functional.dropout(X))
+        return self.layer(self.norm(X))
+
+
+@pytest.mark.parametrize("given", ["auto", 10.0])
+@pytest.mark.parametrize("how", ["mean", "chance", "statistics"])
+def test_a_net_that_mixes_rows_is_refused(how, given, moons):
+    base = net(2, 2).set_params(module=Mixed, module__how=how)
+    smoother = LocallyBiasedSmoother(base, gradient_lipschitz=given, random_state=0)
+    with pytest.raises(ValueError, match="another order or company"):
+        smoother.fit(*moons)
+    assert not smoother.__sklearn_is_fitted__()
+
+
+class Magnified(Dataset):
+    """Rows that only the net itself sees in this way."""
+
+    def transform(self, X, y):
+        return super().transform(20 * X, y)
+
+
+def test_scores_that_are_not_what_predict_goes_by_are_refused(moons):
+    smoother = LocallyBiasedSmoother(net(2, 2, dataset=Magnified, max_epochs=60), random_state=0)
+    with pytest.raises(ValueError, match="gives other labels than the scores"):
+        smoother.fit(*moons)
+
+
+def test_scores_that_are_not_numbers_are_refused(moons):
+    broken = net(2, 2).fit(moons[0].astype(np.float32), moons[1])
+    broken.module_[0].weight.data[:] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        LocallyBiasedSmoother(FrozenEstimator(broken)).fit(*moons)
+
+
+def test_a_net_of_another_precision_is_refused(moons):
+    double = net(2, 2).fit(moons[0].astype(np.float32), moons[1])
+    double.module_.double()
+    with pytest.raises(TypeError, match="float32"):
+        LocallyBiasedSmoother(FrozenEstimator(double)).fit(*moons)
+
+
+class Squeezed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, X):
+        return self.layers(X).squeeze(-1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_net_with_one_number_a_row_is_certified(norm, moons):
+    X, y = moons
+    column = binary_net().set_params(module=Squeezed)
+    names = np.array(["down", "up"])[y]
+    smoother = LocallyBiasedSmoother(column, alpha=0.3, norm=norm, random_state=0).fit(X, names)
+    assert check_unbroken(smoother, X[:25], np.random.default_rng(0)) > 0
+
+
+@pytest.mark.parametrize("method", ["fit", "predict", "certify"])
+def test_rows_whose_squares_overflow_are_refused(method, moons):
+    X, y = moons
+    smoother = LocallyBiasedSmoother(LogisticRegression(), random_state=0).fit(X, y)
+    args = (1e150 * X, y) if method == "fit" else (1e150 * X,)
+    with pytest.raises(ValueError, match="must not exceed 1e\\+140"):
+        getattr(smoother, method)(*args)
+
+
+def test_radii_of_far_rows_grow_with_the_units(moons):
+    X, y = moons
+    radii = []
+    for unit in (1.0, 1e-4, 1e4):
+        base = SVC(gamma=1 / unit**2)
+        smoother = LocallyBiasedSmoother(base, alpha=0.0, random_state=0).fit(unit * X, y)
+        radii.append(smoother.certify(unit * np.array([[1e6, 0.0]])).radius[0] / unit)
+    assert 0.9e6 < min(radii) <= max(radii) < 1e6

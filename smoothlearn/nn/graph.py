@@ -38,8 +38,15 @@ def run(steps: list[Step], rows: Tensor) -> list[Tensor]:
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
-    """A float64 copy in eval mode on the CPU."""
-    return deepcopy(module).cpu().double().eval().requires_grad_(False)
+    """A float64 copy in eval mode on the CPU; a TypeError where the module cannot be copied."""
+    try:
+        copied = deepcopy(module)
+    except RuntimeError as error:
+        raise TypeError(
+            f"{type(module).__name__} cannot be copied: {error}. Use "
+            "torch.nn.utils.parametrizations in place of the older weight_norm and spectral_norm"
+        ) from error
+    return copied.cpu().double().eval().requires_grad_(False)
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -148,7 +155,8 @@ def _append(
     if isinstance(work, Sum):  # an operand may be added to itself
         operands = [operand for operand in node.args if isinstance(operand, fx.Node)]
     places[node] = len(steps)
-    steps.append(Step(work, tuple(places[operand] for operand in operands), shapes[node]))
+    parents = tuple(places[operand] for operand in operands)
+    steps.append(Step(work, parents, _of_row(shapes[node])))
 
 
 def _work(
@@ -166,11 +174,16 @@ def _work(
     if name in _CURVES:
         return _named(node, partial(_CURVES[name], partial(_argument, node)))
     if kind in layers.RESHAPING or name in _RESHAPING:
-        return layers.reshape(shapes[node])
+        return layers.reshape(_of_row(shapes[node]))
     idle_dropout = name == "dropout" and not _argument(node, 2, "training", True)
     if kind in layers.IDLE or name == "contiguous" or idle_dropout:
         return None
     raise _unknown(traced, node)
+
+
+def _of_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a row of the result, one number where it is a scalar."""
+    return shape or (1,)
 
 
 def _named(node: fx.Node, read_layer: Callable[[], Work]) -> Work:

@@ -148,7 +148,10 @@ def as_smooth_network(model: Any, n_features: int) -> SmoothNetwork | None:
     else:
         if _agrees(network, lambda rows: graph.run(steps, rows)[-1], tail):
             return _known(network, steps, tail)
-        refusal = NoBoundError("the module computes something else than its layers: has it hooks?")
+        refusal = NoBoundError(
+            "the module computes something else than its layers: has it hooks, or layers that "
+            "work in place?"
+        )
     if _agrees(network, traced, tail):
         return _see(network, traced, tail, refusal)
     return _see(network, module, "", refusal)

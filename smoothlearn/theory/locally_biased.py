@@ -289,7 +289,7 @@ def _three_branches(
         rest = margin + G * turn / 4
         middle = _falling_root(rest, G / 2, L / 2)
         in_middle = rest - G * middle_end / 2 - L * middle_end**2 / 4 <= 0
-        last = alpha + _falling_root(margin - L * alpha**2 / 2, G, L)
+        last = alpha + _falling_root(margin - L * alpha * alpha / 2, G, L)
     curved = np.where(in_first, first, np.where((turn < alpha) & in_middle, middle, last))
     return np.where(L == 0, _falling_root(M, G, L), curved)
 
@@ -342,13 +342,11 @@ def _positive(start: FloatArray, curvature: FloatArray, radius: FloatArray) -> F
 
 
 def _between(lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """The middle of two radii, also where one is infinite."""
+    """The geometric middle of two radii, something between them where there is none."""
+    beyond = np.where(lower > 0, 16 * lower, 1.0)
     with np.errstate(invalid="ignore"):
-        low, high = lower / (1 + lower), np.where(np.isinf(upper), 1.0, upper / (1 + upper))
-    low = np.where(np.isinf(lower), 1.0, low)
-    middle = (low + high) / 2
-    with np.errstate(divide="ignore"):
-        return np.clip(middle / (1 - middle), lower, upper)
+        middle = np.where(lower > 0, np.sqrt(lower) * np.sqrt(upper), upper / 4)
+    return np.clip(np.where(np.isinf(upper), beyond, middle), lower, upper)
 
 
 def _times(alpha: float, curvature: FloatArray) -> FloatArray:

@@ -2,6 +2,8 @@ r"""Dual norms, and upper bounds of how far matrices stretch vectors, rounded up
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ _DUAL = {1: np.inf, 2: 2, np.inf: 1}
 
 def check_norm(norm: float) -> float:
     """The p of a p-norm, a ValueError unless it is 1, 2 or inf."""
-    if isinstance(norm, bool) or norm not in _DUAL:
+    if not isinstance(norm, Real) or isinstance(norm, bool) or norm not in _DUAL:
         raise ValueError(f"norm must be 1, 2 or inf, got {norm!r}")
     return norm
 
