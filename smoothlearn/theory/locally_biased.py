@@ -28,7 +28,7 @@ LINKS = ("logit", "probability")
 _ROUNDED_DOWN = 1 - 1e-12
 _CELLS = 64
 _BISECTIONS = 60
-_BALLS = 12
+_BALLS = 16
 _CLOSE = 1e-4
 
 
@@ -342,10 +342,11 @@ def _positive(start: FloatArray, curvature: FloatArray, radius: FloatArray) -> F
 
 
 def _between(lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """The geometric middle of two radii, something between them where there is none."""
+    """A middle of two radii: the geometric one where they are far apart."""
     beyond = np.where(lower > 0, 16 * lower, 1.0)
+    apart = (lower > 0) & (upper > 4 * lower)
     with np.errstate(invalid="ignore"):
-        middle = np.where(lower > 0, np.sqrt(lower) * np.sqrt(upper), upper / 4)
+        middle = np.where(apart, np.sqrt(lower) * np.sqrt(upper), lower / 2 + upper / 2)
     return np.clip(np.where(np.isinf(upper), beyond, middle), lower, upper)
 
 
