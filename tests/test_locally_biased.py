@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_blobs, make_moons
 from sklearn.decomposition import PCA
@@ -282,6 +283,27 @@ def test_base_is_fitted_on_the_rows_that_are_no_bias_points(moons):
     assert len(rows) == 2 * (len(X) - 20)
     held = {row.tobytes() for row in smoother.bias_points_}
     assert not held & {row.tobytes() for row in rows}
+
+
+def test_weights_reach_the_base_with_its_rows(moons):
+    X, y = moons
+    seen = {}
+
+    class Spy(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            seen.update(zip(map(tuple, X), sample_weight, strict=True))
+            return super().fit(X, y, sample_weight)
+
+    weights = np.arange(1.0, len(X) + 1)
+    with config_context(enable_metadata_routing=True):
+        base = Spy().set_fit_request(sample_weight=True)
+        smoother = LocallyBiasedSmoother(base, n_bias=20, random_state=0)
+        weighted = clone(smoother).fit(X, y, sample_weight=weights)
+    assert len(seen) == len(X) - 20
+    given = dict(zip(map(tuple, X), weights, strict=True))
+    assert all(given[row] == weight for row, weight in seen.items())
+    plain = LocallyBiasedSmoother(LogisticRegression(), n_bias=20, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(weighted.bias_points_, plain.bias_points_)
 
 
 @pytest.mark.parametrize(("n_bias", "expected"), [(0.1, 16), (0.5, 80), (2, 2), (31, 31)])
