@@ -20,7 +20,7 @@ ORDER = (
 )  # fmt: skip
 FOLDERS = {
     "theory": (
-        "arguments", "norms", "binomial", "stopping", "gaussian", "bayes", "neighbors",
+        "arguments", "norms", "binomial", "stopping", "gaussian", "bayes", "screens", "neighbors",
         "locally_biased", "activations", "lipschitz",
     ),
     "views": (

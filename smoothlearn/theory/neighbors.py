@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from smoothlearn.theory.arguments import as_reals
 from smoothlearn.theory.norms import check_norm, dual
-
-FloatArray = NDArray[np.float64]
-FloatBounds = NDArray[np.floating]
-Indices = NDArray[np.intp]
+from smoothlearn.theory.screens import (
+    ROUND,
+    FloatArray,
+    FloatBounds,
+    Indices,
+    Screen,
+    chunks,
+    largest_of,
+    lower_bounds,
+    make_screen,
+    reach_of,
+    slack_of,
+    squares_of,
+    upper_bounds,
+    with_upper,
+)
 
 #: Points of the nearest one's label that an opponent is compared with.
 SAME_CLASS = 8
 
 _BLOCK = 2**24  # entries of a matrix of bounds
-_CHUNK = 2**20  # entries of a gathering of differences
 _CANDIDATES = 32  # points compared with a row at once
 _EPS = float(np.finfo(float).eps)
 _TINY = 1e-200  # of the scaled data: what underflow may take, and far more
-_ROUND = 1 + 1e-6  # rounding of a few steps in single precision
 _METRICS = {1: "cityblock", 2: "euclidean", np.inf: "chebyshev"}
 
 
@@ -57,10 +66,10 @@ def nearest(X: ArrayLike, points: ArrayLike) -> Indices:
     array([0, 1, 0])
     """
     rows, points = _check_points(X, points)
-    screen = _screen(rows, points, np.zeros(len(points), dtype=np.intp), 1)
+    screen = make_screen(rows, points, np.zeros(len(points), dtype=np.intp), 1)
     index = np.empty(len(rows), dtype=np.intp)
     for block in _blocks(len(rows), len(points)):
-        index[block] = _closest(screen, rows[block], _lower(screen, rows[block]), 0, 1)[:, 0]
+        index[block] = _closest(screen, rows[block], lower_bounds(screen, rows[block]), 0, 1)[:, 0]
     return screen.order[index]
 
 
@@ -131,7 +140,7 @@ def keep_radii(
     q = dual(check_norm(norm))
     if same_class < 1:
         raise ValueError(f"same_class must be >= 1, got {same_class}")
-    screen = _with_upper(_screen(rows, points, classes, n_classes), q)
+    screen = with_upper(make_screen(rows, points, classes, n_classes), q)
     index = np.empty(len(rows), dtype=np.intp)
     avoid = np.empty((len(rows), n_classes))
     for block in _blocks(len(rows), len(points)):
@@ -146,7 +155,7 @@ def _check_points(X: ArrayLike, points: ArrayLike) -> tuple[FloatArray, FloatArr
     bias = as_reals("points", points, ("m", "d"))
     rows = as_reals("X", X, ("n", bias.shape[1]))
     for name, array in (("points", bias), ("X", rows)):
-        if (size := _largest(array)) > 1e300:
+        if (size := largest_of(array)) > 1e300:
             raise ValueError(f"{name} must not exceed 1e300, got {size}; divide it by a constant")
     return rows, bias
 
@@ -165,188 +174,40 @@ def _check_labels(labels: ArrayLike, n_points: int, n_classes: int) -> Indices:
     return classes.astype(np.intp)
 
 
-def _largest(array: FloatArray) -> float:
-    return float(max(array.max(initial=0.0), -array.min(initial=0.0)))
-
-
 def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Rows in blocks of which a matrix with this many columns has at most _BLOCK entries."""
     step = max(_BLOCK // n_columns, 1)
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-@dataclass(frozen=True, eq=False)
-class _Screen:
-    r"""Points in order of their class, ready for bounds by one product of matrices.
-
-    A row of ``matrix`` holds the p of a point, centred and scaled, and three constants:
-    :math:`(1 - κ)\|p\|^2`, one for upper bounds, and 1. From rounded factors, in any order of
-    summation, :math:`\|x\|^2 + \|p\|^2 - 2 x \cdot p` errs by less than κ times
-    :math:`\|x\|^2 + \|p\|^2` (Higham 2002, *Accuracy and Stability of Numerical Algorithms*,
-    Eq. 3.5).
-    """
-
-    points: FloatArray
-    order: Indices
-    starts: Indices
-    centre: FloatArray
-    scale: float
-    matrix: FloatBounds
-    squares: FloatArray
-    weights: FloatArray
-
-    @property
-    def n_features(self) -> int:
-        return self.points.shape[1]
-
-    @property
-    def kappa(self) -> float:
-        error = (self.n_features + 16) * float(np.finfo(self.matrix.dtype).eps)
-        return error / (1 - error)
-
-    @property
-    def tiny(self) -> float:
-        """More than underflow takes from a sum."""
-        return (self.n_features + 16) * 1e-36
-
-    def columns(self, k: int) -> slice:
-        """The points of class k."""
-        return slice(self.starts[k], self.starts[k + 1])
-
-    def owner(self, columns: Indices) -> Indices:
-        """The classes of these points."""
-        return np.searchsorted(self.starts, columns, side="right") - 1
-
-    def centred(self, rows: FloatArray) -> FloatArray:
-        return (rows - self.centre) * self.scale
-
-    def scaled(self, columns: Indices) -> FloatArray:
-        return np.asarray(self.points[self.order[columns]] * self.scale)
-
-
-def _screen(rows: FloatArray, points: FloatArray, classes: Indices, n_classes: int) -> _Screen:
-    m, d = points.shape
-    centre = np.full(m, 1 / m) @ points
-    spread = max(
-        (_largest(np.stack([array.max(axis=0), array.min(axis=0)]) - centre))
-        for array in (points, rows)
-        if len(array)
-    )
-    scale = 2.0 ** -int(np.frexp(spread)[1]) if spread > 2.0**-1000 else 1.0
-    order = np.argsort(classes, kind="stable")
-    dtype = np.float32 if d < 2**18 else np.float64
-    screen = _Screen(
-        points,
-        order,
-        np.searchsorted(classes[order], np.arange(n_classes + 1)),
-        centre,
-        scale,
-        np.zeros((m, d + 3), dtype=dtype),
-        np.empty(m),
-        np.ones(d),
-    )
-    for chunk in _chunks(m, d):
-        part = screen.centred(points[order[chunk]])
-        screen.matrix[chunk, :d] = part
-        screen.squares[chunk] = _squares(part)
-    screen.matrix[:, d] = (1 - screen.kappa) * screen.squares
-    screen.matrix[:, d + 2] = 1
-    return screen
-
-
-def _with_upper(screen: _Screen, q: float) -> _Screen:
-    r"""The screen with what bounds :math:`\|x_i - x_j\|_2^2` or :math:`\|x_i - x_j\|_1`.
-
-    For the 1-norm, :math:`|a - b| \le (a - b)^2 / 2t + t/2` for each t > 0, best for differences of
-    equal size, or :math:`(a - b)^2/w + (a - l)(l + w - a)/w + (b - l)(l + w - b)/w` for a and b
-    from l to l + w, best at the ends of the range: whichever is less on average.
-    """
-    if q == np.inf:
-        return screen
-    d = screen.n_features
-    if q == 2:
-        screen.matrix[:, d + 1] = (1 + screen.kappa) * screen.squares + screen.tiny
-        return screen
-    low, high = (screen.centred(ends(screen.points, axis=0)) for ends in (np.min, np.max))
-    width = high - low
-    variances = np.einsum("ij,ij->j", *2 * (screen.matrix[:, :d],)) / len(screen.order)
-    typical = np.sqrt(2.0 * variances)
-    typical = np.maximum(typical, 1e-6)
-    ranged = (width > 1e-6) & (-2 * low * high < typical * width)
-    weights = np.where(ranged, 1 / np.maximum(width, 1e-6), 1 / (2 * typical))
-    for chunk in _chunks(len(screen.order), d):
-        part = screen.centred(screen.points[screen.order[chunk]])
-        quarter = typical[~ranged].sum() / 4
-        inside = ((part - low) * (high - part))[:, ranged] @ weights[ranged]
-        total = np.square(part) @ weights + inside + quarter
-        screen.matrix[chunk, d + 1] = (1 + screen.kappa) * total + d * 1e-15
-    return replace(screen, weights=weights)
-
-
-def _chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    step = max(_CHUNK // n_columns, 1)
-    return (slice(start, start + step) for start in range(0, n_rows, step))
-
-
-def _squares(rows: FloatArray) -> FloatArray:
-    return np.asarray(np.einsum("ij,ij->i", rows, rows))
-
-
-def _lower(screen: _Screen, rows: FloatArray) -> FloatBounds:
-    """A lower bound of every squared distance, below it by at most _slack."""
-    d = screen.n_features
-    part = screen.centred(rows)
-    factors = np.zeros((len(rows), d + 3), dtype=screen.matrix.dtype)
-    factors[:, :d] = -2 * part
-    factors[:, d] = 1
-    factors[:, d + 2] = (1 - screen.kappa) * _squares(part) - screen.tiny
-    return factors @ screen.matrix.T
-
-
-def _slack(screen: _Screen, rows: FloatArray, columns: Indices) -> FloatArray:
-    """At least what a squared distance exceeds its lower bound by."""
-    squares = _squares(screen.centred(rows))[:, np.newaxis] + screen.squares[columns]
-    return np.asarray(2 * screen.kappa * squares * _ROUND + 4 * screen.tiny)
-
-
-def _upper(screen: _Screen, columns: Indices, k: int) -> FloatBounds:
-    """Upper bounds of what _with_upper says, of these points to those of class k."""
-    d = screen.n_features
-    factors = np.zeros((len(columns), d + 3), dtype=screen.matrix.dtype)
-    factors[:, :d] = -2 * screen.weights * screen.matrix[columns, :d]
-    factors[:, d + 1] = 1
-    factors[:, d + 2] = screen.matrix[columns, d + 1]
-    return factors @ screen.matrix[screen.columns(k)].T
-
-
-def _closest(screen: _Screen, rows: FloatArray, lower: FloatBounds, start: int, k: int) -> Indices:
+def _closest(screen: Screen, rows: FloatArray, lower: FloatBounds, start: int, k: int) -> Indices:
     """The k nearest columns, in order, of those from ``start`` that have these lower bounds."""
     n, m = lower.shape
     n_groups = min(8 * k, m) if k > 1 else 1
     width = m // n_groups
     groups = lower[:, : n_groups * width].reshape(n, n_groups, width)
     first = groups.argmin(axis=2) + width * np.arange(n_groups)
-    upper = np.take_along_axis(lower, first, axis=1) + _slack(screen, rows, start + first)
-    reach = (np.partition(upper, k - 1, axis=1)[:, k - 1 : k] * _ROUND).astype(lower.dtype)
+    upper = np.take_along_axis(lower, first, axis=1) + slack_of(screen, rows, start + first)
+    reach = (np.partition(upper, k - 1, axis=1)[:, k - 1 : k] * ROUND).astype(lower.dtype)
     row, column = np.divmod(np.flatnonzero(lower <= reach), m)
     column += start
     distance = np.empty(len(row))
-    for chunk in _chunks(len(row), screen.n_features):
+    for chunk in chunks(len(row), screen.n_features):
         gap = screen.scaled(column[chunk]) - rows[row[chunk]] * screen.scale
-        distance[chunk] = _squares(gap)
+        distance[chunk] = squares_of(gap)
     ranked = np.lexsort((screen.order[column], distance, row))
     begin = np.searchsorted(row, np.arange(n))
     return np.asarray(column[ranked][begin[:, np.newaxis] + np.arange(k)])
 
 
 def _radii(
-    screen: _Screen, rows: FloatArray, q: float, same_class: int
+    screen: Screen, rows: FloatArray, q: float, same_class: int
 ) -> tuple[Indices, FloatArray]:
     """The nearest column of every row of a block, and avoid_k for every class k."""
     n_classes = len(screen.starts) - 1
-    bounds = _lower(screen, rows)
+    bounds = lower_bounds(screen, rows)
     winner = _closest(screen, rows, bounds, 0, 1)[:, 0]
-    reached = _squares(screen.scaled(winner) - rows * screen.scale)
+    reached = squares_of(screen.scaled(winner) - rows * screen.scale)
     own = screen.owner(winner)
     same: list[Indices] = [winner] * len(rows)
     leads = np.full((len(rows), n_classes), -1)
@@ -376,7 +237,7 @@ def _radii(
 
 
 def _terms(
-    screen: _Screen, lower: FloatBounds, winner: Indices, reached: FloatArray, k: int, q: float
+    screen: Screen, lower: FloatBounds, winner: Indices, reached: FloatArray, k: int, q: float
 ) -> FloatBounds:
     r"""Lower bounds of :math:`(\rho_j^2 - \rho_i^2)/\|x_i - x_j\|_q` for class k, i the nearest.
 
@@ -384,31 +245,23 @@ def _terms(
     """
     kind = lower.dtype
     if q == 2:
-        span = np.sqrt(np.maximum(_upper(screen, winner, k), kind.type(screen.tiny)))
+        span = np.sqrt(np.maximum(upper_bounds(screen, winner, k), kind.type(screen.tiny)))
     elif q == 1:
-        span = np.maximum(_upper(screen, winner, k), kind.type(screen.n_features * 1e-15))
+        span = np.maximum(upper_bounds(screen, winner, k), kind.type(screen.n_features * 1e-15))
     else:
-        span = _reach(screen, winner, k)
-    terms = (lower - (reached * _ROUND).astype(kind)[:, np.newaxis]) / span
+        span = reach_of(screen, winner, k)
+    terms = (lower - (reached * ROUND).astype(kind)[:, np.newaxis]) / span
     if q == 2:
         return terms
     stretch = kind.type(np.sqrt(screen.n_features) if q == 1 else 1)
-    np.sqrt(np.maximum(lower, 0, out=lower) * kind.type(1 / _ROUND), out=lower)
-    lower -= (np.sqrt(reached) * _ROUND).astype(kind)[:, np.newaxis]
+    np.sqrt(np.maximum(lower, 0, out=lower) * kind.type(1 / ROUND), out=lower)
+    lower -= (np.sqrt(reached) * ROUND).astype(kind)[:, np.newaxis]
     lower /= stretch
     return np.maximum(terms, lower, out=terms)
 
 
-def _reach(screen: _Screen, columns: Indices, k: int) -> FloatBounds:
-    r"""Upper bounds of :math:`\|x_i - x_j\|_\infty` of these points to all of class k."""
-    d = screen.n_features
-    members, rows = screen.matrix[screen.columns(k), :d], screen.matrix[columns, :d]
-    above, below = members.max(axis=0) - rows, rows - members.min(axis=0)
-    return np.maximum(above, below).max(axis=1, keepdims=True) + rows.dtype.type(1e-6)
-
-
 def _avoid(
-    screen: _Screen, x: FloatArray, near: Indices, leads: Indices, terms: FloatBounds, q: float
+    screen: Screen, x: FloatArray, near: Indices, leads: Indices, terms: FloatBounds, q: float
 ) -> FloatArray:
     """avoid_k of one row for every class k with a lead; the others are infinite.
 
@@ -419,19 +272,19 @@ def _avoid(
     chosen = leads[leads >= 0]
     _improve(avoid, screen, x, same, chosen, q)
     sizes = np.diff(screen.starts)
-    limits = np.where(leads >= 0, 2 * _ROUND**3 * avoid, -1).astype(terms.dtype)
+    limits = np.where(leads >= 0, 2 * ROUND**3 * avoid, -1).astype(terms.dtype)
     terms[chosen] = np.inf
     left = np.flatnonzero(terms <= np.repeat(limits, sizes))
     left = left[np.argsort(terms[left])]
     while len(left):
         _improve(avoid, screen, x, same, left[:_CANDIDATES], q)
         left = left[_CANDIDATES:]
-        left = left[terms[left] <= 2 * _ROUND**3 * avoid[screen.owner(left)]]
+        left = left[terms[left] <= 2 * ROUND**3 * avoid[screen.owner(left)]]
     return avoid
 
 
 def _improve(
-    avoid: FloatArray, screen: _Screen, x: FloatArray, same: FloatArray, columns: Indices, q: float
+    avoid: FloatArray, screen: Screen, x: FloatArray, same: FloatArray, columns: Indices, q: float
 ) -> None:
     """Lower avoid_k to what these columns allow."""
     values = _beaten(x, same, screen.scaled(columns), q)
@@ -441,7 +294,7 @@ def _improve(
 def _beaten(x: FloatArray, same: FloatArray, others: FloatArray, q: float) -> FloatArray:
     r"""The maximum over i of :math:`(\rho_j^2 - \rho_i^2) / 2 \|x_i - x_j\|_q`, rounded down."""
     error = (len(x) + 16) * _EPS
-    near, far = _squares(same - x)[:, np.newaxis], _squares(others - x)
+    near, far = squares_of(same - x)[:, np.newaxis], squares_of(others - x)
     lead = np.maximum(far - near - error * (far + near) - _TINY, 0)
     gap = cdist(same, others, _METRICS[q]) * (2 + 2 * error)
     return np.asarray(np.divide(lead, gap, out=np.zeros_like(gap), where=lead > 0).max(axis=0))

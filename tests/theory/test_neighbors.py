@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from smoothlearn.theory import neighbors
+from smoothlearn.theory import neighbors, screens
 from smoothlearn.theory.neighbors import keep_radii, nearest
 
 NORMS = [1, 2, np.inf]
@@ -215,7 +215,7 @@ def test_pruning_and_blocks_change_nothing(norm, kind, monkeypatch):
     plain = keep_radii(X, points, labels, 3, norm)
     for block, chunk, candidates in [(1, 1, 1), (1000, 64, 7), (5000, 3000, 100)]:
         monkeypatch.setattr(neighbors, "_BLOCK", block)
-        monkeypatch.setattr(neighbors, "_CHUNK", chunk)
+        monkeypatch.setattr(screens, "_CHUNK", chunk)
         monkeypatch.setattr(neighbors, "_CANDIDATES", candidates)
         for found, given in zip(keep_radii(X, points, labels, 3, norm), plain, strict=True):
             np.testing.assert_array_equal(found, given)
@@ -241,21 +241,23 @@ def test_the_bounds_of_one_product_hold(norm, kind):
         X, points = X[:, :1], points[:, :1]
     labels = rng.integers(0, 2, 100)
     q = neighbors.dual(norm)
-    screen = neighbors._with_upper(neighbors._screen(X, points, labels, 2), q)
-    low = neighbors._lower(screen, X).astype(np.longdouble)
+    screen = screens.with_upper(screens.make_screen(X, points, labels, 2), q)
+    low = screens.lower_bounds(screen, X).astype(np.longdouble)
     columns = np.arange(100)
     gaps = (points[screen.order] - X[:, np.newaxis]).astype(np.longdouble) * screen.scale
     squares = (gaps**2).sum(-1)
-    slack = neighbors._slack(screen, X, np.broadcast_to(columns, (30, 100)))
+    slack = screens.slack_of(screen, X, np.broadcast_to(columns, (30, 100)))
     assert np.all(low <= squares)
     assert np.all(squares <= low + slack)
     assert np.median(squares / low) < 1.001 or kind == "tiny"
     gaps = sizes(points[screen.order][:, np.newaxis] - points[screen.order], norm) * screen.scale
     if q == np.inf:
-        far = [neighbors._reach(screen, columns, k) for k in range(2)]
+        far = [screens.reach_of(screen, columns, k) for k in range(2)]
         bounds = np.concatenate([np.repeat(far[k], np.sum(labels == k), 1) for k in range(2)], 1)
     else:
-        bounds = np.concatenate([neighbors._upper(screen, columns, k) for k in range(2)], axis=1)
+        bounds = np.concatenate(
+            [screens.upper_bounds(screen, columns, k) for k in range(2)], axis=1
+        )
     assert np.all(gaps <= (np.sqrt(np.maximum(bounds, 0)) if q == 2 else bounds))
 
 
