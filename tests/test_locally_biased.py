@@ -586,3 +586,25 @@ def test_radii_of_far_rows_grow_with_the_units(moons):
         smoother = LocallyBiasedSmoother(base, alpha=0.0, random_state=0).fit(unit * X, y)
         radii.append(smoother.certify(unit * np.array([[1e6, 0.0]])).radius[0] / unit)
     assert 0.9e6 < min(radii) <= max(radii) < 1e6
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_search_over_a_net_can_be_the_base(scaled, frozen, moons):
+    X, y = moons
+    search = GridSearchCV(net(2, 2), {"lr": [0.05, 0.1]}, cv=2)
+    base = make_pipeline(StandardScaler(), search) if scaled else search
+    if frozen:
+        base = FrozenEstimator(base.fit(X.astype(np.float32), y))
+    smoother = LocallyBiasedSmoother(base, alpha=0.1, random_state=0).fit(X, y)
+    assert smoother.certify(X).accuracy(y, 0.01) > 0.7
+
+
+@pytest.mark.parametrize(
+    "base", [SVC(kernel="linear"), SVC(gamma=1e6), SVC(gamma=1e-12), LogisticRegression(C=1e-300)]
+)
+def test_ties_and_scores_near_zero_are_no_reason_to_refuse(base):
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 2, (200, 3)) + 0.0, rng.integers(0, 2, 200)
+    smoother = LocallyBiasedSmoother(base, random_state=0).fit(X, y)
+    assert smoother.certify(X).radius.shape == (200,)

@@ -347,6 +347,7 @@ def _between(lower: FloatArray, upper: FloatArray) -> FloatArray:
     apart = (lower > 0) & (upper > 4 * lower)
     with np.errstate(invalid="ignore"):
         middle = np.where(apart, np.sqrt(lower) * np.sqrt(upper), lower / 2 + upper / 2)
+    middle = np.where(lower > 0, middle, upper / 16)
     return np.clip(np.where(np.isinf(upper), beyond, middle), lower, upper)
 
 

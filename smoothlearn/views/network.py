@@ -90,10 +90,17 @@ def target_dtype(model: Any) -> type[np.generic]:
 
 
 def as_network(model: Any, n_features: int) -> Network | None:
-    """The fitted model as a network of raw inputs, or None if it is not one."""
+    """The fitted model as a network of raw inputs, or None if it is not one.
+
+    A TypeError where its weights are not in single precision, which the rows are cast to.
+    """
     split = split_affine(model, n_features)
     if split is None or not _predicts_like_skorch(split[1]):
         return None
+    weights = split[1].module_.parameters()
+    others = {weight.dtype for weight in weights if weight.is_floating_point()} - {torch.float32}
+    if others:
+        raise TypeError(f"nets have weights of torch.float32, the estimator's has {others}")
     return Network(*split)
 
 
