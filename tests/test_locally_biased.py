@@ -148,15 +148,20 @@ def test_no_attack_breaks_a_certificate(data, name, norm, link, request):
         assert check_unbroken(smoother, X[:25], rng) > 0
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("gamma", [2, 50])
 @pytest.mark.parametrize("norm", [2, np.inf])
 @pytest.mark.parametrize("radius", ["tight", "paper"])
-def test_radius_is_never_above_the_distance_found_by_exhaustive_search(norm, radius, moons):
+def test_radius_is_never_above_the_distance_found_by_exhaustive_search(
+    radius, norm, gamma, alpha, moons
+):
     X, y = moons
-    smoother = LocallyBiasedSmoother(SVC(gamma=2), norm=norm, radius=radius, random_state=0)
-    certificate = smoother.fit(X, y).certify(X[:40])
+    rows = np.concatenate([X[:40], np.random.default_rng(0).uniform(-2, 3, (40, 2))])
+    smoother = LocallyBiasedSmoother(SVC(gamma=gamma), norm=norm, radius=radius, random_state=0)
+    certificate = smoother.set_params(alpha=alpha).fit(X, y).certify(rows)
     grid = np.stack(np.meshgrid(*[np.linspace(-2, 3, 400)] * 2), axis=-1).reshape(-1, 2)
     labels = smoother.predict(grid)
-    for x, label, r in zip(X[:40], certificate.label, certificate.radius, strict=True):
+    for x, label, r in zip(rows, certificate.label, certificate.radius, strict=True):
         distances = np.linalg.norm(grid[labels != label] - x, norm, axis=1)
         assert r <= distances.min()
 
@@ -608,3 +613,9 @@ def test_ties_and_scores_near_zero_are_no_reason_to_refuse(base):
     X, y = rng.integers(0, 2, (200, 3)) + 0.0, rng.integers(0, 2, 200)
     smoother = LocallyBiasedSmoother(base, random_state=0).fit(X, y)
     assert smoother.certify(X).radius.shape == (200,)
+
+
+def test_scores_that_cancel_to_nearly_nothing_are_no_reason_to_refuse():
+    X, y = make_moons(200, noise=0.15, random_state=0)
+    smoother = LocallyBiasedSmoother(SVC(gamma=1e-12), random_state=0).fit(X, y)
+    assert np.abs(smoother.set_params(alpha=0).decision_function(X)).max() < 1e-6
