@@ -11,6 +11,7 @@ from smoothlearn.metrics import (
     certified_accuracy_score,
 )
 from smoothlearn.randomized import EmpiricalBayesSmoothedClassifier, RandomizedSmoothingClassifier
+from smoothlearn.xhat import XHATClassifier
 
 __version__ = "0.1.0.dev0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "LocallyBiasedSmoother",
     "ParzenDenoiser",
     "RandomizedSmoothingClassifier",
+    "XHATClassifier",
     "average_certified_radius",
     "certified_accuracy_score",
     "certify",

@@ -316,10 +316,7 @@ def make_ballot(
             points = projection(X)
         return Ballot(lambda batch, _: vote(batch), points, noise, _overflow(points))
     known = kind in ("linear", "network") or denoiser is not None
-    with np.errstate(over="ignore"):
-        rows: NDArray[np.floating] = X.astype(np.float32) if known else X
-        displacement = np.linalg.norm(X - rows, axis=1) * (1 + 1e-12)
-    _warn_coarse(rows, sigma)
+    rows, displacement = as_votes(X, sigma, single=known)
     votes = base_votes(base, kind, classes, X.shape[1], device, as_given, n_threads)
     if denoiser is None:
         return Ballot(lambda batch, _: votes(batch), rows, sigma, displacement)
@@ -327,6 +324,17 @@ def make_ballot(
     return Ballot(
         lambda batch, generator: votes(denoise(batch, generator)), rows, sigma, displacement
     )
+
+
+def as_votes(
+    X: FloatArray, sigma: float, *, single: bool = True
+) -> tuple[NDArray[np.floating], FloatArray]:
+    """Rows in the precision that votes are computed in, and how far rounding moved each of them."""
+    with np.errstate(over="ignore"):
+        rows: NDArray[np.floating] = X.astype(np.float32) if single else X
+        displacement = np.linalg.norm(X - rows, axis=1) * (1 + 1e-12)
+    _warn_coarse(rows, sigma)
+    return rows, displacement
 
 
 def _overflow(points: FloatArray) -> FloatArray:
@@ -343,7 +351,7 @@ def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
             f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
             "scale the features, or the votes are not those of Gaussian noise",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

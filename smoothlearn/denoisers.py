@@ -18,6 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from smoothlearn.nn.adversarial import TrainingDenoiser
 from smoothlearn.nn.energies import (
     Energy,
     ImageShape,
@@ -25,8 +26,8 @@ from smoothlearn.nn.energies import (
     load_energy,
     make_energy,
     refuse_company,
-    save_energy,
 )
+from smoothlearn.nn.networks import save_weights
 from smoothlearn.nn.projection import project, starts_linear
 from smoothlearn.nn.randomness import (
     generator_on,
@@ -94,6 +95,15 @@ class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     @abstractmethod
     def denoise_on(self, device: torch.device) -> Denoise:
         """x̂ as a function of float32 batches on a device, for the voting engine."""
+
+    @abstractmethod
+    def denoise_training_on(self, rows: FloatArray, device: torch.device) -> TrainingDenoiser:
+        """x̂ of noisy training rows, for training on a device what comes behind the denoiser.
+
+        It is differentiable, and no row is denoised by a denoiser that has seen it where that
+        matters. The second argument of the function that is returned are the positions in ``rows``
+        of those that the batch holds copies of.
+        """
 
     def project_on(self, classifier: Linear, device: torch.device) -> Projected | None:
         """A linear classifier of x̂ as a function of a projection of the rows, where there is one.
@@ -310,7 +320,7 @@ class DEENDenoiser(_Denoiser):
         """
         X, sigma = self._start_fit(X)
         self._check_training()
-        image_shape = _as_image_shape(self.image_shape, X.shape[1])
+        image_shape = as_image_shape(self.image_shape, X.shape[1])
         device = torch_device(self.device)
         seeds = spawn_seeds(self.random_state, ("module", "start", "training"))
         own_module = not isinstance(self.module, str)
@@ -332,7 +342,7 @@ class DEENDenoiser(_Denoiser):
                 seed=seeds["training"],
                 verbose=self.verbose,
             )
-        weights = save_energy(energy)
+        weights = save_weights(energy)
         if not all(np.isfinite(value).all() for value in weights.values()):
             raise ValueError("the training of the energy diverged; scale the features or lower lr")
         if own_module:
@@ -388,6 +398,11 @@ class DEENDenoiser(_Denoiser):
                 return my_energy()(batch)
 
         return denoise
+
+    def denoise_training_on(self, rows: FloatArray, device: torch.device) -> TrainingDenoiser:
+        with torch.inference_mode(False):
+            energy = self._load().to(device)
+        return lambda batch, places: energy(batch)
 
     def project_on(self, classifier: Linear, device: torch.device) -> Projected | None:
         if type(self).denoise_on is not DEENDenoiser.denoise_on:
@@ -482,13 +497,7 @@ class ParzenDenoiser(_Denoiser):
         Of several equal training rows one is left out; a training row that differs by a thousandth
         of sigma or less counts as equal.
         """
-        places = {row.tobytes(): i for i, row in enumerate(self.rows_ + 0.0)}
-        own = np.array([places.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.intp)
-        if (own < 0).any():  # the same row may have been rounded elsewhere
-            neighbours = NearestNeighbors(n_neighbors=1).fit(self.rows_)
-            distance, nearest = neighbours.kneighbors(rows[own < 0])
-            same = distance[:, 0] <= _SAME_ROW * self.sigma_
-            own[own < 0] = np.where(same, nearest[:, 0], -1)
+        own = self._own(rows)
         seen = own >= 0
         denoised = np.empty_like(copies)
         denoised[~seen] = self._denoise(copies[~seen])
@@ -496,6 +505,30 @@ class ParzenDenoiser(_Denoiser):
         return denoised
 
     def denoise_on(self, device: torch.device) -> Denoise:
+        mean = self._mean_on(device)
+        return lambda batch, generator: mean(batch, None)
+
+    def denoise_training_on(self, rows: FloatArray, device: torch.device) -> TrainingDenoiser:
+        """As :meth:`denoise_copies`: each row from all training rows but itself."""
+        own = torch.from_numpy(self._own(rows)).to(device)
+        mean = self._mean_on(device)
+        return lambda batch, places: mean(batch, own[places])
+
+    def _own(self, rows: FloatArray) -> NDArray[np.intp]:
+        """Which training row every row is, -1 for none."""
+        places = {row.tobytes(): i for i, row in enumerate(self.rows_ + 0.0)}
+        own = np.array([places.get(row.tobytes(), -1) for row in rows + 0.0], dtype=np.intp)
+        if (own < 0).any():  # the same row may have been rounded elsewhere
+            neighbours = NearestNeighbors(n_neighbors=1).fit(self.rows_)
+            distance, nearest = neighbours.kneighbors(rows[own < 0])
+            same = distance[:, 0] <= _SAME_ROW * self.sigma_
+            own[own < 0] = np.where(same, nearest[:, 0], -1)
+        return own
+
+    def _mean_on(
+        self, device: torch.device
+    ) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]:
+        """x̂ of batches, and of the training rows which to leave out for every row, -1 for none."""
         centre = self.rows_.mean(axis=0)
         rows = torch.tensor(self.rows_ - centre, device=device)
         offsets = rows.square().sum(dim=1) / (-2 * self.sigma_**2)
@@ -504,17 +537,23 @@ class ParzenDenoiser(_Denoiser):
         rows, offsets = rows.to(dtype), offsets.to(dtype)
         middle = torch.tensor(centre, dtype=dtype, device=device)
 
-        def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def mean(batch: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
             logits = torch.addmm(offsets, batch.to(dtype) - middle, rows.T, alpha=self.sigma_**-2)
+            if left_out is not None:
+                places = left_out.clamp(min=0)[:, None]
+                own = logits.gather(1, places)
+                own = torch.where(left_out[:, None] < 0, own, -torch.inf)
+                logits = logits.scatter(1, places, own)
             return (torch.softmax(logits, dim=1) @ rows + middle).to(batch.dtype)
 
-        return denoise
+        return mean
 
 
 def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> Any:
     """The clone of a denoiser fitted for this noise, or a frozen one that was.
 
-    ``columns`` are the names of the columns of X, or None.
+    None means ``DEENDenoiser()``; "passthrough" means none, and gives None. ``columns`` are the
+    names of the columns of X, or None.
 
     Raises
     ------
@@ -523,6 +562,10 @@ def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed:
     ValueError
         If it was given, or fitted for, another sigma, or was fitted on other columns.
     """
+    if isinstance(denoiser, str) and denoiser == "passthrough":
+        return None
+    if denoiser is None:
+        denoiser = DEENDenoiser()
     if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
         raise TypeError(
             f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
@@ -541,7 +584,7 @@ def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed:
     return denoiser.set_params(sigma=sigma).fit(X)
 
 
-def _as_image_shape(image_shape: Any, n_features: int) -> ImageShape | None:
+def as_image_shape(image_shape: Any, n_features: int) -> ImageShape | None:
     """(channels, height, width), checked against the number of features."""
     if image_shape is None:
         return None

@@ -21,7 +21,7 @@ from smoothlearn.bias_points import (
 from smoothlearn.certificates import Certificate
 from smoothlearn.nn.randomness import spawn_seeds
 from smoothlearn.smoothed_rows import SmoothedRows
-from smoothlearn.smoother import Smoother
+from smoothlearn.smoother import MetaSmoother
 from smoothlearn.theory.arguments import as_finite
 from smoothlearn.theory.locally_biased import LINKS
 from smoothlearn.theory.neighbors import keep_radii, nearest
@@ -35,7 +35,7 @@ _BLOCK = 128  # what a kernel machine computes for so many rows stays in the cac
 _LARGEST = 1e140
 
 
-class LocallyBiasedSmoother(Smoother):
+class LocallyBiasedSmoother(MetaSmoother):
     r"""The classifier :math:`\mathrm{sign}\,(g(x) + \alpha\,\hat y(x)\,\|\nabla g(x)\|_*)`,
     certified.
 
@@ -166,7 +166,8 @@ class LocallyBiasedSmoother(Smoother):
         self.__dict__.pop("bias_points_", None)
         self._check_settings()
         check_n_bias(self.n_bias)
-        X, y, routed = self._check_training(X, y, fit_params)
+        routed = self._route(fit_params)
+        X, y = self._check_training(X, y)
         _check_size(X)
         seeds = spawn_seeds(self.random_state, ("bias", "estimator"))
         classes, indices = np.unique(y, return_inverse=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
 from scipy.special import ndtr
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
@@ -23,20 +21,16 @@ from smoothlearn.bases import (
     trusted_kind,
 )
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import DEFAULT_SIGMA, DEENDenoiser, fit_denoiser
+from smoothlearn.denoisers import DEFAULT_SIGMA, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
-from smoothlearn.nn.voting import count_votes, row_seeds
-from smoothlearn.smoother import Smoother
-from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
-from smoothlearn.theory.binomial import top_two_p_value
-from smoothlearn.theory.gaussian import draws_needed, max_radius, more_draws_pay
+from smoothlearn.smoother import MetaSmoother
+from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.linear import Linear
+from smoothlearn.voted import VotedSmoother
 
-Counts = NDArray[np.int64]
 
-
-class RandomizedSmoothingClassifier(Smoother):
+class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
     r"""The classifier :math:`g(x) = \arg\max_c P(h(x + \varepsilon) = c)`, certified.
 
     Here h is any classifier and :math:`\varepsilon \sim N(0, \sigma^2 I)`. Where class A is voted
@@ -170,7 +164,8 @@ class RandomizedSmoothingClassifier(Smoother):
                 f"n_augment={self.n_augment} asks to fit the estimator on noisy copies, and a "
                 "frozen one is not fitted; use n_augment=0"
             )
-        X, y, routed = self._check_training(X, y, fit_params)
+        routed = self._route(fit_params)
+        X, y = self._check_training(X, y)
         seeds = spawn_seeds(
             self.random_state, ("noise", "estimator", "denoiser", "probes", "copies")
         )
@@ -205,148 +200,6 @@ class RandomizedSmoothingClassifier(Smoother):
         self.sigma_ = sigma
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """The class with the most votes among ``n_draws``.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        X = self._check_rows(X)
-        exact = self._exact_view()
-        if exact is not None:
-            return self._exact_certificate(X, exact).label
-        return self.classes_[self._predict_counts(X).argmax(axis=1)]
-
-    def predict_proba(self, X: Any) -> FloatArray:
-        r"""Vote frequencies among ``n_draws``, estimates of :math:`P(h(x + \varepsilon) = c)`.
-
-        Exact for a linear base with two classes.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-        """
-        X = self._check_rows(X)
-        exact = self._exact_view()
-        if exact is not None:
-            certificate = self._exact_certificate(X, exact)
-            won = certificate.label[:, np.newaxis] == self.classes_
-            p_winner = ndtr(certificate.radius / self.sigma_)[:, np.newaxis]
-            return np.where(won, p_winner, 1 - p_winner)
-        return self._predict_counts(X) / self.n_draws
-
-    def abstains(self, X: Any) -> NDArray[np.bool_]:
-        """Which predictions are not significant at these draws.
-
-        True where the two most voted classes cannot be told apart at ``confidence_level``; where
-        False, ``predict`` is the class of g with at least that probability.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,), bool
-
-        References
-        ----------
-        Cohen et al. 2019, procedure PREDICT; Hung & Fithian 2019.
-        """
-        X = self._check_rows(X)
-        if self._exact_view() is not None:
-            return np.zeros(len(X), dtype=bool)
-        return np.asarray(top_two_p_value(self._predict_counts(X)) > 1 - self.confidence_level)
-
-    def certify(self, X: Any) -> Certificate:
-        """Labels, and Euclidean radii within which no perturbation changes them.
-
-        The labels are those of ``predict``; the radii come from ``n_certify_draws`` further votes.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, d)
-            No rows give an empty certificate.
-
-        Returns
-        -------
-        Certificate
-            Radii in the units of X.
-
-        Warns
-        -----
-        UserWarning
-            If so few draws can certify no radius at all.
-
-        References
-        ----------
-        Cohen et al. 2019, procedure CERTIFY; Saremi & Srivastava 2020, Definition 1.1, Eq. 5.
-        """
-        X = self._check_rows(X)
-        exact = self._exact_view()
-        if exact is not None:
-            return self._exact_certificate(X, exact)
-        stages = self._stages()
-        self._warn_few_draws(stages)
-        ballot = self._ballot(X)
-        winner = self._count(X, ballot, "predict", self.n_draws).argmax(axis=1)
-        counts = self._count(X, ballot, "certify", stages[0])
-        if len(stages) == 2:
-            share = (1 - self.confidence_level) / 2
-            rows = np.flatnonzero(more_draws_pay(counts, winner, stages[1], share))
-            more = self._count(X[rows], ballot.of(rows), "certify more", stages[1] - stages[0])
-            counts[rows] += more
-        certificate = Certificate.from_counts(
-            winner=winner,
-            counts=counts,
-            classes=self.classes_,
-            sigma=self.sigma_,
-            confidence_level=self.confidence_level,
-            n_features=self.n_features_in_,
-            stages=stages if len(stages) == 2 else None,
-        )
-        return certificate.displaced(ballot.displacement)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "sigma_")
-
-    def _check_draws(self) -> None:
-        check_scalar(self.n_draws, "n_draws", Integral, min_val=1)
-        self._stages()
-        check_scalar(self.confidence_level, "confidence_level", Real)
-        as_probability("confidence_level", self.confidence_level, ends=False)
-
-    def _stages(self) -> tuple[int, ...]:
-        """Draws in all after every stage of certification."""
-        given = self.n_certify_draws
-        if not isinstance(given, tuple | list):
-            check_scalar(given, "n_certify_draws", Integral, min_val=1)
-            return (int(given),)
-        if len(given) != 2:
-            raise ValueError(f"n_certify_draws must be an int or a pair of them, got {given!r}")
-        for stage in given:
-            check_scalar(stage, "n_certify_draws", Integral, min_val=1)
-        if given[0] >= given[1]:
-            raise ValueError(
-                f"n_certify_draws={given!r}: the second number counts the draws of both stages, "
-                "and must be larger than the first"
-            )
-        return tuple(map(int, given))
-
-    def _check_rows(self, X: Any) -> FloatArray:
-        rows = super()._check_rows(X)
-        self._check_draws()
-        return rows
-
     def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
         """The fitted denoiser between the noise and the base; None means none."""
         return None
@@ -358,8 +211,11 @@ class RandomizedSmoothingClassifier(Smoother):
         view = linear_view(self.estimator_, self.n_features_in_)
         return view if view is not None and view.two_class else None
 
-    def _exact_certificate(self, X: FloatArray, view: Linear) -> Certificate:
+    def _exact_certificate(self, X: FloatArray) -> Certificate | None:
         """The margin, where it has the label of the base; where rounding hides it, abstain."""
+        view = self._exact_view()
+        if view is None:
+            return None
         said = base_labels(self.estimator_, self.classes_, X, self._as_given)
         margin = view.margin(X)
         agrees = (margin > 0) == (said == 1)
@@ -380,19 +236,6 @@ class RandomizedSmoothingClassifier(Smoother):
             p_upper=1 - p_lower,
         )
 
-    def _warn_few_draws(self, stages: tuple[int, ...]) -> None:
-        level = 1 - (1 - self.confidence_level) / len(stages)
-        n_classes = len(self.classes_)
-        if max_radius(stages[-1], level, self.sigma_, n_classes=n_classes) == 0:
-            needed = draws_needed(0.0, level, self.sigma_, n_classes=n_classes)
-            warnings.warn(
-                f"n_certify_draws={self.n_certify_draws} certifies no radius at "
-                f"confidence_level={self.confidence_level}, even if all votes agree; at least "
-                f"{needed} draws are needed",
-                UserWarning,
-                stacklevel=3,
-            )
-
     def _ballot(self, X: FloatArray) -> Ballot:
         return make_ballot(
             X,
@@ -405,22 +248,6 @@ class RandomizedSmoothingClassifier(Smoother):
             as_given=self._as_given,
             n_threads=effective_n_jobs(self.n_jobs),
         )
-
-    def _count(self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int) -> Counts:
-        return count_votes(
-            ballot.vote,
-            ballot.rows,
-            row_seeds(X, sigma=self.sigma_, noise_seed=self.noise_seed_, purpose=purpose),
-            noise=ballot.noise,
-            n_draws=n_draws,
-            n_classes=len(self.classes_),
-            device=torch_device(self.device),
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-        )
-
-    def _predict_counts(self, X: FloatArray) -> Counts:
-        return self._count(X, self._ballot(X), "predict", self.n_draws)
 
 
 class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
@@ -502,7 +329,4 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         self.denoiser = denoiser
 
     def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
-        if isinstance(self.denoiser, str) and self.denoiser == "passthrough":
-            return None
-        denoiser = DEENDenoiser() if self.denoiser is None else self.denoiser
-        return fit_denoiser(denoiser, X, self._columns(), sigma, seed)
+        return fit_denoiser(self.denoiser, X, self._columns(), sigma, seed)

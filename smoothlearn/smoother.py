@@ -1,4 +1,4 @@
-"""What smoothed classifiers share: a base, rows of X, certified radii."""
+"""What smoothed classifiers share: rows of X, certified radii, a base."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.predictor import frame_library, rebuild_frame
 
 
-class Smoother(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """A classifier made of another one, ``estimator``, that certifies what it predicts."""
-
-    estimator: Any
+class Smoother(ClassifierMixin, BaseEstimator):
+    """A classifier that certifies what it predicts."""
 
     @abstractmethod
     def certify(self, X: Any) -> Certificate:
@@ -43,25 +41,15 @@ class Smoother(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return self.certify(X).radius.copy()
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """What ``fit`` passes on to the base."""
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=type(self).__name__)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
-
-    def _check_training(
-        self, X: Any, y: Any, fit_params: dict[str, Any]
-    ) -> tuple[FloatArray, NDArray[Any], dict[str, Any]]:
-        """Rows, labels of at least two classes, and what is routed to the base's ``fit``."""
-        check_base(self.estimator)
-        routed = dict(process_routing(self, "fit", **fit_params).estimator.fit)
+    def _check_training(self, X: Any, y: Any) -> tuple[FloatArray, NDArray[Any]]:
+        """Rows, and labels of at least two classes."""
         library = frame_library(X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         if len(np.unique(y)) < 2:
             raise ValueError(f"y has one class, {y[0]!r}; a classifier needs at least two")
         self._frame_library = library
-        return X, y, routed
+        return X, y
 
     def _check_rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
@@ -74,3 +62,20 @@ class Smoother(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _columns(self) -> Any:
         return getattr(self, "feature_names_in_", None)
+
+
+class MetaSmoother(MetaEstimatorMixin, Smoother):
+    """A smoother made of another classifier, its base ``estimator``."""
+
+    estimator: Any
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """What ``fit`` passes on to the base."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
+    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        """What of this is for the ``fit`` of the base, which must be a classifier."""
+        check_base(self.estimator)
+        return dict(process_routing(self, "fit", **fit_params).estimator.fit)

@@ -6,7 +6,8 @@ models and noise that should stay the same during the attack are what that funct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -88,14 +89,10 @@ def projected_gradient(
     >>> projected_gradient(lambda x: x @ slope, torch.zeros(1, 2), epsilon=1.0, norm=2)
     tensor([[0.6000, 0.8000]])
     """
-    for name, count in (("n_steps", n_steps), ("n_restarts", n_restarts)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be an int >= 1, got {count!r}")
+    _check_count("n_steps", n_steps)
+    _check_count("n_restarts", n_restarts)
     ball = Ball(X, epsilon, norm, bounds)
-    if step_size is None:
-        step = (2.5 / n_steps * ball.radius).to(X.dtype)
-    else:
-        step = torch.as_tensor(as_finite("step_size", step_size), dtype=X.dtype)
+    step = _step(ball, n_steps, step_size)
     if generator is None:
         generator = torch.Generator(X.device)
         generator.seed()
@@ -103,18 +100,52 @@ def projected_gradient(
     best_value = best.new_full((len(best),), -torch.inf)
     done = torch.zeros_like(best_value, dtype=torch.bool)
     for restart in range(n_restarts):
-        point = ball.draw(generator) if restart else ball.center
-        for left in reversed(range(n_steps + 1)):
-            batch = point.reshape(X.shape)
-            value, slope = _value_and_slope(loss, batch)
-            good = done if success is None else success(batch).bool()
+        start = ball.draw(generator) if restart else ball.center
+        for point, value in _climb(loss, X.shape, ball, start, step, n_steps):
+            good = done if success is None else success(point.reshape(X.shape)).bool()
             better = (good & ~done) | ((good == done) & (value > best_value))
             best = torch.where(better[:, None], point, best)
             best_value = torch.where(better, value, best_value)
             done = done | good
-            if left:
-                point = ball.project(point + step * ball.steepest(slope.flatten(1), point))
     return best.reshape(X.shape)
+
+
+def last_step(
+    loss: Rowwise,
+    X: torch.Tensor,
+    *,
+    epsilon: float | torch.Tensor,
+    norm: float = 2,
+    n_steps: int,
+    step_size: float | None = None,
+) -> torch.Tensor:
+    """Where :func:`projected_gradient` from X itself arrives, better or not.
+
+    What adversarial training attacks with: one gradient of the loss a step, and no more.
+
+    Parameters
+    ----------
+    loss, X, epsilon, norm, n_steps, step_size
+        As in :func:`projected_gradient`.
+
+    Returns
+    -------
+    Tensor of the shape and dtype of X
+        Within the ball as computed in float64, and without gradients.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from smoothlearn.nn.attacks import last_step
+    >>> last_step(lambda x: x[:, 0], torch.zeros(1, 2), epsilon=0.5, n_steps=2)
+    tensor([[0.5000, 0.0000]])
+    """
+    _check_count("n_steps", n_steps)
+    ball = Ball(X, epsilon, norm)
+    step, point = _step(ball, n_steps, step_size), ball.center
+    for _ in range(n_steps):
+        point = _higher(loss, X.shape, ball, point, step)[0]
+    return point.reshape(X.shape)
 
 
 def attack_all(
@@ -157,6 +188,57 @@ def attack_all(
         found[new] = points[new]
         done |= new
     return found
+
+
+def smoothed_loss(scores: Rowwise, y: torch.Tensor, noise: torch.Tensor) -> Rowwise:
+    r"""The loss :math:`-\log \frac1m \sum_j \mathrm{softmax}\,(s(x + \varepsilon_j))_k` of rows.
+
+    It estimates :math:`-\log \Pi_k(x)`, where :math:`\Pi` is the soft classifier smoothed by
+    noise, from m draws that stay the same wherever it is evaluated.
+
+    Parameters
+    ----------
+    scores : callable (n * m, d) -> (n * m, n_classes)
+        The logits s of noisy rows; the m copies of a row stand side by side.
+    y : Tensor of shape (n,)
+        The class k of every row, an index.
+    noise : Tensor of shape (n, m, d)
+        The draws :math:`\varepsilon_j` for every row.
+
+    Returns
+    -------
+    callable (n, d) -> (n,)
+
+    References
+    ----------
+    Saremi & Srivastava 2020, *Provable robust classification via learned smoothed densities*,
+    Eq. 13 and 14; with the identity for a denoiser, Salman et al. 2019, *Provably robust deep
+    learning via adversarially trained smoothed classifiers*, Eq. 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from smoothlearn.nn.attacks import smoothed_loss
+    >>> loss = smoothed_loss(lambda x: x, torch.tensor([0]), torch.zeros(1, 3, 2))
+    >>> loss(torch.zeros(1, 2))  # log 2
+    tensor([0.6931])
+    """
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return mixture_loss(scores((x[:, None] + noise).flatten(0, 1)), y)
+
+    return loss
+
+
+def mixture_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    r""":math:`-\log \frac1m \sum_j \mathrm{softmax}(s_j)_k`, of shape (n,), of m logits a row.
+
+    They come as (n * m, n_classes), those of a row side by side; y holds the class k of every row.
+    """
+    n, m = len(y), len(logits) // len(y)
+    own = logits.log_softmax(dim=1).reshape(n, m, -1)
+    own = own.gather(2, y[:, None, None].expand(n, m, 1))[:, :, 0]
+    return math.log(m) - own.logsumexp(dim=1)
 
 
 def bias_lead(points: torch.Tensor, same: torch.Tensor) -> Rowwise:
@@ -243,6 +325,42 @@ def locally_biased_losses(
         "oracle": lambda x: -lead(x),
         "combined": lambda x: -torch.maximum(lead(x), opposed(x)),
     }
+
+
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be an int >= 1, got {count!r}")
+
+
+def _step(ball: Ball, n_steps: int, step_size: float | None) -> torch.Tensor:
+    """The length of a step, one for all rows or one for each."""
+    if step_size is None:
+        return (2.5 / n_steps * ball.radius).to(ball.center.dtype)
+    return torch.as_tensor(as_finite("step_size", step_size), dtype=ball.center.dtype)
+
+
+def _climb(
+    loss: Rowwise,
+    shape: torch.Size,
+    ball: Ball,
+    point: torch.Tensor,
+    step: torch.Tensor,
+    n_steps: int,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The points on the way and their losses, the start and the last one among them."""
+    for _ in range(n_steps):
+        higher, value = _higher(loss, shape, ball, point, step)
+        yield point, value
+        point = higher
+    yield point, _value_and_slope(loss, point.reshape(shape))[0]
+
+
+def _higher(
+    loss: Rowwise, shape: torch.Size, ball: Ball, point: torch.Tensor, step: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next point, and the loss at this one."""
+    value, slope = _value_and_slope(loss, point.reshape(shape))
+    return ball.project(point + step * ball.steepest(slope.flatten(1), point)), value
 
 
 def _value_and_slope(loss: Rowwise, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

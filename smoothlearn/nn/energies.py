@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from math import prod
 from typing import Any
 
@@ -16,7 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from smoothlearn.nn.networks import ConvScalar, UNet, mlp
+from smoothlearn.nn.networks import (
+    ConvScalar,
+    UNet,
+    load_weights,
+    mlp,
+    of_images,
+    users_network,
+)
 from smoothlearn.nn.randomness import private_torch_rng
 
 #: Layers whose gradient is piecewise constant: x̂ of such an energy is not a denoiser.
@@ -164,11 +170,6 @@ IMAGE_ENERGIES: dict[str, Callable[[ImageShape], Energy]] = {
 FEW_FEATURES = 64
 
 
-def of_images(network: nn.Module, shape: ImageShape) -> nn.Sequential:
-    """A network of images as one of flat rows, with the same output."""
-    return nn.Sequential(nn.Unflatten(1, shape), network)
-
-
 def make_energy(module: Any, n_features: int, image_shape: ImageShape | None = None) -> Energy:
     """An energy by name, or around a user's network (a class, a function, an instance).
 
@@ -177,13 +178,7 @@ def make_energy(module: Any, n_features: int, image_shape: ImageShape | None = N
     """
     if isinstance(module, str):
         return _energy_by_name(module, n_features, image_shape)
-    if not callable(module):
-        raise TypeError(f"module must be a name, or an nn.Module class or instance, got {module!r}")
-    network = deepcopy(module) if isinstance(module, nn.Module) else module(n_features)
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"module={module!r} gave {type(network).__name__}, not a torch nn.Module")
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise ValueError(f"module={module!r} has no parameters to train")
+    network = users_network(module, n_features)
     _refuse_kinks(network)
     flat = network if image_shape is None else of_images(network, image_shape)
     if _keeps_shape(flat, n_features):
@@ -258,13 +253,8 @@ def load_energy(
     """The energy whose parameters and constants are these NumPy arrays, in eval mode."""
     with private_torch_rng(0), torch.inference_mode(False):
         energy = make_energy(module, n_features, image_shape)
-        energy.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    return energy.eval().requires_grad_(False)
-
-
-def save_energy(energy: Energy) -> dict[str, np.ndarray]:
-    """The parameters and constants of an energy as NumPy arrays."""
-    return {name: value.cpu().numpy().copy() for name, value in energy.state_dict().items()}
+        load_weights(energy, weights)
+    return energy
 
 
 def refuse_company(energy: Energy, X: np.ndarray, sigma: float) -> None:

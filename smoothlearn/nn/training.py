@@ -27,12 +27,17 @@ class NoisyBatches:
     """Batches (x + sigma * noise, x) of a tensor data set, from a private generator.
 
     Training batches are shuffled and see fresh noise in every pass; without shuffling, every pass
-    sees the same noise, so that validation losses can be compared.
+    sees the same noise, so that validation losses can be compared. Subclasses make other batches
+    of the same draws.
     """
+
+    #: Draws of the noise for every row.
+    n_noise = 1
 
     def __init__(
         self, dataset: TensorDataset, batch_size: int, sigma: float, seed: int, shuffle: bool
     ) -> None:
+        self.tensors = dataset.tensors
         self.rows = dataset.tensors[0]
         self.batch_size = batch_size
         self.sigma = sigma
@@ -43,16 +48,22 @@ class NoisyBatches:
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
+        for batch, noise in self.draws():
+            x = self.rows[batch]
+            yield x + noise[:, 0], x
+
+    def draws(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Positions (n,) of the rows of every batch, and their noise (n, n_noise, d)."""
         rows, generator = self.rows, self.generator
         if self.shuffle:
             order = torch.randperm(len(rows), generator=generator, device=rows.device)
-            rows = rows[order]
         else:
+            order = torch.arange(len(rows), device=rows.device)
             generator.manual_seed(self.seed % 2**64)
-        for x in rows.split(self.batch_size):
-            noise = torch.empty_like(x).normal_(generator=generator)
-            yield x + self.sigma * noise, x
+        for batch in order.split(self.batch_size):
+            noise = rows.new_empty((len(batch), self.n_noise, rows.shape[1]))
+            yield batch, noise.normal_(generator=generator).mul_(self.sigma)
 
 
 def train_denoiser(
@@ -75,22 +86,14 @@ def train_denoiser(
     the weights of the epoch with the least validation loss are kept, and training stops after
     ``patience`` epochs without a better one. Returns the history, one dict an epoch.
     """
-    rows = torch.from_numpy(X.astype(np.float32))
-    order = torch.randperm(len(rows), generator=generator_on(torch.device("cpu"), seed))
-    n_valid = min(round(validation_fraction * len(rows)), len(rows) - 1)
-    held_out, kept = rows[order[:n_valid]].to(device), rows[order[n_valid:]].to(device)
-    n_steps = math.ceil(len(kept) / batch_size)
-    n_epochs = max(10, math.ceil(AUTO_STEPS / n_steps)) if max_epochs == "auto" else max_epochs
-    total = int(n_epochs) * n_steps
+    held_out, kept = split(len(X), validation_fraction, seed)
+    rows = torch.from_numpy(X.astype(np.float32)).to(device)
+    n_epochs, n_steps = length(max_epochs, len(kept), batch_size)
     callbacks: list[Any] = [
-        ("schedule", LRScheduler("LambdaLR", lr_lambda=_Schedule(total), step_every="batch"))
+        ("schedule", LRScheduler("LambdaLR", lr_lambda=Schedule(n_steps), step_every="batch"))
     ]
-    if n_valid:
-        held_out = held_out.repeat(math.ceil(_VALIDATION_DRAWS / n_valid), 1)
-        stopping = EarlyStopping(
-            patience=patience or n_epochs, threshold=0, threshold_mode="abs", load_best=True
-        )
-        callbacks.append(("stopping", stopping))
+    if len(held_out):
+        callbacks.append(("stopping", keep_best(patience or n_epochs)))
     net = NeuralNet(
         energy,
         criterion=torch.nn.MSELoss,
@@ -108,19 +111,48 @@ def train_denoiser(
         iterator_valid__sigma=sigma,
         iterator_valid__seed=seed + 2,
         iterator_valid__shuffle=False,
-        train_split=predefined_split(TensorDataset(held_out)) if n_valid else None,
+        train_split=predefined_split(TensorDataset(rows[held_out])) if len(held_out) else None,
         callbacks=callbacks,
         device=device,
         verbose=verbose,
     )
-    _run(net.initialize(), TensorDataset(kept))
-    names = [
-        name for name in ("epoch", "train_loss", "valid_loss", "dur") if name in net.history[0]
+    run(net.initialize(), TensorDataset(rows[kept]))
+    return read_history(net, ("epoch", "train_loss", "valid_loss", "dur"))
+
+
+def split(n_rows: int, validation_fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of rows held out and of rows kept, by chance.
+
+    Those held out are repeated, each time for other noise, where they are few.
+    """
+    order = torch.randperm(n_rows, generator=generator_on(torch.device("cpu"), seed))
+    n_valid = min(round(validation_fraction * n_rows), n_rows - 1)
+    held_out, kept = order[:n_valid], order[n_valid:]
+    return held_out.repeat(math.ceil(_VALIDATION_DRAWS / n_valid) if n_valid else 1), kept
+
+
+def length(max_epochs: int | str, n_rows: int, batch_size: int) -> tuple[int, int]:
+    """How many epochs and steps there will be at most."""
+    n_steps = math.ceil(n_rows / batch_size)
+    n_epochs = max(10, math.ceil(AUTO_STEPS / n_steps)) if max_epochs == "auto" else int(max_epochs)
+    return n_epochs, n_epochs * n_steps
+
+
+def keep_best(patience: int) -> EarlyStopping:
+    """Keep the weights with the least validation loss, stop after so many epochs without better."""
+    return EarlyStopping(patience=patience, threshold=0, threshold_mode="abs", load_best=True)
+
+
+def read_history(net: NeuralNet, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What was recorded under these names, one dict an epoch that was finished."""
+    rows = [row for row in net.history if "dur" in row]
+    return [
+        {name: row[name] if name == "epoch" else float(row[name]) for name in names if name in row}
+        for row in rows
     ]
-    return [{name: row[name] for name in names} for row in net.history]
 
 
-def _run(net: NeuralNet, train: TensorDataset) -> None:
+def run(net: NeuralNet, train: TensorDataset) -> None:
     """skorch's fit, but an interrupt is not swallowed, unless early stopping raised it."""
     net.notify("on_train_begin", X=train, y=None)
     try:
@@ -132,7 +164,7 @@ def _run(net: NeuralNet, train: TensorDataset) -> None:
     net.notify("on_train_end", X=train, y=None)
 
 
-class _Schedule:
+class Schedule:
     """Linear warm-up to one, then a cosine to zero."""
 
     def __init__(self, total: int) -> None:

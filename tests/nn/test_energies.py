@@ -17,9 +17,8 @@ from smoothlearn.nn.energies import (
     initialise,
     load_energy,
     make_energy,
-    save_energy,
 )
-from smoothlearn.nn.networks import mlp
+from smoothlearn.nn.networks import mlp, save_weights
 from smoothlearn.nn.randomness import generator_on, private_torch_rng
 
 SIGMA = 0.6
@@ -418,7 +417,7 @@ def test_unknown_modules_are_refused():
 @pytest.mark.parametrize("module", [*MODULES, lambda d: mlp(d, 4, 1)])
 def test_weights_survive_as_arrays(module):
     energy, y = energy_of(module, double=False), noisy(dtype=torch.float32)
-    weights = save_energy(energy)
+    weights = save_weights(energy)
     assert {type(value) for value in weights.values()} == {np.ndarray}
     state = torch.get_rng_state()
     again = load_energy(module, 3, weights, shape_for(module))
@@ -440,5 +439,5 @@ def test_weights_are_loaded_in_any_mode(module):
     expected = energy(y).detach()
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            again = load_energy(module, 3, save_energy(energy), shape_for(module))
+            again = load_energy(module, 3, save_weights(energy), shape_for(module))
             torch.testing.assert_close(again(y), expected, rtol=0, atol=3e-6)
