@@ -9,9 +9,7 @@ minutes on two cores. `--quick` does the same with scikit-learn's 8 x 8 digits i
 """
 
 import argparse
-import json
 import math
-import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from provenance import provenance
+from provenance import as_text, provenance
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
@@ -316,12 +314,6 @@ def under_the_hood(task: Task, methods: dict[str, dict]) -> dict:
         "figure_3": {"image": gained, "radius": pair[gained]},
         "figure_4": {"image": failed, "radius": pair[failed]},
     }
-
-
-def as_text(report: dict) -> str:
-    """JSON with every list of numbers on one line."""
-    text = json.dumps(report, indent=1)
-    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> None:

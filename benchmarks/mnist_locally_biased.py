@@ -13,7 +13,6 @@ in less than a minute; `--draw` draws the figures of results that are there.
 
 import argparse
 import json
-import re
 import time
 from itertools import product
 from pathlib import Path
@@ -27,7 +26,7 @@ from joblib import Parallel, delayed
 from locally_biased_figures import draw
 from locally_biased_sweeps import NS, Curves, corners, name_of, reach, sweep
 from locally_biased_tasks import SEED, Rows, Task
-from provenance import provenance
+from provenance import as_text, provenance
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
@@ -164,13 +163,6 @@ def print_table(task: Task, results: dict) -> None:
             f"{row['base']:<20}{row['alpha']:>6}{row['radius']:>8}{100 * row['clean']:>7.1f}"
             f"{row['average_radius']:>16.5f}"
         )
-
-
-def as_text(report: dict) -> str:
-    """JSON with every list of numbers on one line, and four decimals."""
-    report = json.loads(json.dumps(report), parse_float=lambda text: float(f"{float(text):.4g}"))
-    text = json.dumps(report, indent=1)
-    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Where the numbers of a benchmark come from."""
 
+import json
 import os
 import platform
+import re
 import sys
 from datetime import date
 from importlib.metadata import version
@@ -40,3 +42,10 @@ def provenance(seed: int) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """JSON with every list of numbers on one line, and four decimals."""
+    report = json.loads(json.dumps(report), parse_float=lambda text: float(f"{float(text):.4g}"))
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"

@@ -1,0 +1,238 @@
+"""The stages of the study of XHAT: energies, networks and votes, each kept in a file."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import train_test_split
+
+from smoothlearn import DEENDenoiser, XHATClassifier
+from smoothlearn.datasets import load_mnist
+from smoothlearn.nn.attacks import last_step, smoothed_loss
+from smoothlearn.nn.classifiers import load_classifier
+
+SEED = 0
+#: Whether there is a denoiser, and whether attacks in training.
+CORNERS = {
+    "Gaussian augmentation": (False, False),
+    "SmoothAdv": (False, True),
+    "XHAT₀": (True, False),
+    "XHAT_ε": (True, True),
+}
+_TITLE = "XHAT_ε"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained and certified, and with which means.
+
+    Parameters
+    ----------
+    corners : dict of float to tuple of str
+        The methods of every sigma.
+    draws : dict of float to (int, int)
+        Draws of the two stages of certification for every sigma.
+    images, images_of_others : int
+        Test images, evenly spaced, for XHAT_ε; and how many of these for the other corners.
+    block : int
+        Images that are certified in one stage of the study.
+    minutes : dict of str to float
+        How long a stage of a kind may take: none is started with less time left.
+    """
+
+    data: str
+    pixels: tuple[int, ...]
+    radii: tuple[float, ...]
+    corners: dict[float, tuple[str, ...]]
+    draws: dict[float, tuple[int, int]]
+    energy: dict[str, Any]
+    training: dict[str, Any]
+    images: int
+    images_of_others: int
+    block: int
+    n_jobs: int
+    device: str = "cpu"
+    folder: str | None = None
+    minutes: dict[str, float] = field(default_factory=dict)
+
+    def images_for(self, corner: str) -> np.ndarray:
+        """Positions among the test images of the study; those of the others are spread, too."""
+        if corner == _TITLE or self.images_of_others >= self.images:
+            return np.arange(self.images)
+        return np.linspace(0, self.images - 1, self.images_of_others).round().astype(int)
+
+
+@lru_cache(maxsize=1)
+def load(study_data: str, folder: str | None, images: int) -> tuple[np.ndarray, ...]:
+    """Training rows and labels, the test rows of the study and theirs."""
+    if study_data == "digits":
+        X, y = load_digits(return_X_y=True)
+        X, X_test, y, y_test = train_test_split(
+            X / 16, y, test_size=images, stratify=y, random_state=SEED
+        )
+        return X, y, X_test, y_test
+    X, y = load_mnist(folder, return_X_y=True)
+    X_test, y_test = load_mnist(folder, subset="test", return_X_y=True)
+    step = len(X_test) // images
+    return X, y, X_test[::step][:images], y_test[::step][:images]
+
+
+def rows_of(study: Study) -> tuple[np.ndarray, ...]:
+    return load(study.data, study.folder, study.images)
+
+
+def train_energy(study: Study, kept: Path, sigma: float) -> dict:
+    X, _, X_test, _ = rows_of(study)
+    denoiser = DEENDenoiser(sigma, device=study.device, random_state=SEED, **study.energy).fit(X)
+    error = -denoiser.score(X_test) * X.shape[1]
+    return {
+        "denoiser": denoiser,
+        "squared_error_test": error,
+        "squared_error_identity": sigma**2 * X.shape[1],
+        "epochs": len(denoiser.history_),
+    }
+
+
+def train_corner(study: Study, kept: Path, sigma: float, corner: str) -> dict:
+    X, y, _, _ = rows_of(study)
+    with_denoiser, attacked = CORNERS[corner]
+    denoiser: Any = "passthrough"
+    if with_denoiser:
+        denoiser = FrozenEstimator(joblib.load(kept / f"energy {sigma}")["denoiser"])
+    settings = study.training if attacked else study.training | {"epsilon": 0.0}
+    classifier = XHATClassifier(
+        denoiser=denoiser,
+        sigma=sigma,
+        image_shape=study.pixels,
+        n_draws=100,
+        n_certify_draws=study.draws[sigma],
+        confidence_level=0.999,
+        device=study.device,
+        random_state=SEED,
+        **settings,
+    )
+    return {"classifier": classifier.fit(X, y)}
+
+
+def count_votes(study: Study, kept: Path, sigma: float, corner: str, block: int) -> dict:
+    """Votes of a block of images: of a fixed number of draws, and of two stages."""
+    _, _, X_test, _ = rows_of(study)
+    images = study.images_for(corner)[block * study.block : (block + 1) * study.block]
+    classifier = joblib.load(kept / f"network {corner} {sigma}")["classifier"]
+    stages = study.draws[sigma]
+    fixed = classifier.set_params(n_certify_draws=stages[0]).certify(X_test[images])
+    both = classifier.set_params(n_certify_draws=stages).certify(X_test[images])
+    return {
+        "images": images,
+        "label": both.label,
+        "fixed": fixed.counts,
+        "two_stage": both.counts,
+    }
+
+
+def time_steps(study: Study, kept: Path, sigma: float) -> dict:
+    """One attack step against one input gradient of the same batch, in turns."""
+    X, y, _, _ = rows_of(study)
+    classifier = joblib.load(kept / f"network {_TITLE} {sigma}")["classifier"]
+    device, n_steps = torch.device(study.device), 8
+    rows = torch.tensor(X[:128], dtype=torch.float32, device=device)
+    classes = torch.tensor(np.searchsorted(classifier.classes_, y[:128]), device=device)
+    noise = sigma * torch.randn(128, 1, X.shape[1], device=device)
+    network = load_classifier(
+        classifier.module_, X.shape[1], len(classifier.classes_), classifier.weights_,
+        classifier.image_shape_,
+    ).to(device)  # fmt: skip
+    denoise = classifier.denoiser_.denoise_training_on(X[:0], device)
+
+    def scores(noisy: torch.Tensor) -> torch.Tensor:
+        return network(denoise(noisy, torch.zeros(len(noisy), dtype=torch.long)))
+
+    loss = smoothed_loss(scores, classes, noise)
+    noisy = rows + noise[:, 0]
+
+    def gradient() -> None:
+        point = noisy.clone().requires_grad_()
+        value = torch.nn.functional.cross_entropy(scores(point), classes, reduction="sum")
+        torch.autograd.grad(value, point)
+
+    def attack() -> None:
+        last_step(loss, rows, epsilon=1.0, n_steps=n_steps)
+
+    seconds: dict[str, list[float]] = {"gradient": [], "step": []}
+    for _ in range(15):
+        for name, work, repeats in (("gradient", gradient, n_steps), ("step", attack, 1)):
+            start = time.perf_counter()
+            for _ in range(repeats):
+                work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append((time.perf_counter() - start) / n_steps)
+    medians = {name: float(np.median(times)) for name, times in seconds.items()}
+    return {
+        "sigma": sigma,
+        "batch": 128,
+        "seconds_gradient": medians["gradient"],
+        "seconds_attack_step": medians["step"],
+        "ratio": medians["step"] / medians["gradient"],
+    }
+
+
+def stage(
+    work: Callable[..., dict], study: Study, kept: Path, name: str, end: float, *args: Any
+) -> str:
+    """Make what the stage makes unless it is there; "done", "made", or "late" if there is no time.
+
+    ``end`` is when the study must have stopped, in seconds since the epoch.
+    """
+    if (kept / name).exists():
+        return "done"
+    if time.time() + 60 * study.minutes.get(work.__name__, 0) > end:
+        return "late"
+    if study.device == "cpu":
+        torch.set_num_threads(1)
+    start = time.perf_counter()
+    made = work(study, kept, *args)
+    made["seconds"] = time.perf_counter() - start
+    part = kept / f"{name}.{os.getpid()}.part"
+    joblib.dump(made, part, compress=1)
+    part.replace(kept / name)
+    return "made"
+
+
+def run_stages(study: Study, kept: Path, end: float, say: Callable[..., None]) -> bool:
+    """Make all that is not there yet; whether all is there in the end."""
+    kept.mkdir(parents=True, exist_ok=True)
+    sigmas = sorted(study.corners, key=lambda s: -len(study.corners[s]))
+    pairs = [(sigma, corner) for sigma in sigmas for corner in study.corners[sigma]]
+    longest_first = sorted(pairs, key=lambda pair: -sum(CORNERS[pair[1]]))
+    waves: list[list[tuple[Callable[..., dict], str, tuple]]] = [
+        [(train_energy, f"energy {s}", (s,)) for s in sigmas],
+        [(train_corner, f"network {c} {s}", (s, c)) for s, c in longest_first],
+        [
+            (count_votes, f"votes {c} {s} {block}", (s, c, block))
+            for s, c in longest_first
+            for block in range(-(-len(study.images_for(c)) // study.block))
+        ],
+    ]
+    for wave in waves:
+        outcomes = Parallel(n_jobs=study.n_jobs, return_as="generator", pre_dispatch=study.n_jobs)(
+            delayed(stage)(work, study, kept, name, end, *args) for work, name, args in wave
+        )
+        late = False
+        for (_, name, _), outcome in zip(wave, outcomes, strict=True):
+            late |= outcome == "late"
+            if outcome == "made":
+                say(f"{name}: {joblib.load(kept / name)['seconds']:.0f} s")
+        if late:
+            return False
+    return stage(time_steps, study, kept, "steps", end, sigmas[0]) != "late"
