@@ -42,7 +42,7 @@ CPU = Study(
         "module": "conv",
         "epsilon": 1.0,
         "n_attack_steps": 2,
-        "max_epochs": 8,
+        "max_epochs": 6,
         "validation_fraction": 0.02,
     },
     images=300,

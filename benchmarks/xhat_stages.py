@@ -214,16 +214,23 @@ def run_stages(study: Study, kept: Path, end: float, say: Callable[..., None]) -
     kept.mkdir(parents=True, exist_ok=True)
     sigmas = sorted(study.corners, key=lambda s: -len(study.corners[s]))
     pairs = [(sigma, corner) for sigma in sigmas for corner in study.corners[sigma]]
-    longest_first = sorted(pairs, key=lambda pair: -sum(CORNERS[pair[1]]))
-    waves: list[list[tuple[Callable[..., dict], str, tuple]]] = [
-        [(train_energy, f"energy {s}", (s,)) for s in sigmas],
-        [(train_corner, f"network {c} {s}", (s, c)) for s, c in longest_first],
-        [
-            (count_votes, f"votes {c} {s} {block}", (s, c, block))
-            for s, c in longest_first
-            for block in range(-(-len(study.images_for(c)) // study.block))
-        ],
+    pairs.sort(key=lambda pair: -sum(CORNERS[pair[1]]))  # the longest first
+    networks = {
+        needs_energy: [
+            (train_corner, f"network {corner} {sigma}", (sigma, corner))
+            for sigma, corner in pairs
+            if CORNERS[corner][0] == needs_energy
+        ]
+        for needs_energy in (False, True)
+    }
+    votes = [
+        (count_votes, f"votes {corner} {sigma} {block}", (sigma, corner, block))
+        for sigma, corner in pairs
+        for block in range(-(-len(study.images_for(corner)) // study.block))
     ]
+    energies = [(train_energy, f"energy {sigma}", (sigma,)) for sigma in sigmas]
+    waves: list[list[tuple[Callable[..., dict], str, tuple]]]
+    waves = [[*energies, *networks[False]], networks[True], votes]
     for wave in waves:
         outcomes = Parallel(n_jobs=study.n_jobs, return_as="generator", pre_dispatch=study.n_jobs)(
             delayed(stage)(work, study, kept, name, end, *args) for work, name, args in wave
