@@ -22,11 +22,13 @@ def collect(study: Study, kept: Path) -> dict:
     votes, trained = [], []
     for sigma, corners in sorted(study.corners.items()):
         for corner in corners:
-            network = joblib.load(kept / f"network {corner} {sigma}")
+            network = joblib.load(kept / study.name("network", sigma, corner))
             last = network["classifier"].history_[-1]
             trained.append({"method": corner, "sigma": sigma, **last, "fit": network["seconds"]})
-            n_blocks = -(-len(study.images_for(corner)) // study.block)
-            blocks = [joblib.load(kept / f"votes {corner} {sigma} {b}") for b in range(n_blocks)]
+            blocks = [
+                joblib.load(kept / study.name("votes", sigma, corner, block))
+                for block in study.blocks_for(corner)
+            ]
             parts = {
                 name: np.concatenate([block[name] for block in blocks])
                 for name in ("images", "label", "fixed", "two_stage")
@@ -41,7 +43,7 @@ def collect(study: Study, kept: Path) -> dict:
             )
     energies = []
     for sigma in sorted(study.corners):
-        energy = joblib.load(kept / f"energy {sigma}")
+        energy = joblib.load(kept / study.name("energy", sigma))
         energies.append({"sigma": sigma} | {k: v for k, v in energy.items() if k != "denoiser"})
     return {
         "n_features": X.shape[1],
@@ -49,7 +51,7 @@ def collect(study: Study, kept: Path) -> dict:
         "votes": votes,
         "trained": trained,
         "energies": energies,
-        "steps": joblib.load(kept / "steps"),
+        "steps": joblib.load(kept / study.name("steps", min(study.corners), "XHAT_ε")),
     }
 
 

@@ -1,5 +1,7 @@
 """The stages of the study of XHAT: energies, networks and votes, each kept in a file."""
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -57,6 +59,7 @@ class Study:
     draws: dict[float, tuple[int, int]]
     energy: dict[str, Any]
     training: dict[str, Any]
+    epochs: dict[float, int]
     images: int
     images_of_others: int
     block: int
@@ -70,6 +73,28 @@ class Study:
         if corner == _TITLE or self.images_of_others >= self.images:
             return np.arange(self.images)
         return np.linspace(0, self.images - 1, self.images_of_others).round().astype(int)
+
+    def training_for(self, sigma: float, corner: str) -> dict[str, Any]:
+        """Settings of XHATClassifier: those of all corners are the same but for epsilon."""
+        settings = self.training | {"max_epochs": self.epochs[sigma]}
+        return settings if CORNERS[corner][1] else settings | {"epsilon": 0.0}
+
+    def name(self, kind: str, sigma: float, corner: str = "", block: int = 0) -> str:
+        """The file of a stage, with a digest of the settings that it depends on."""
+        settings: list[Any] = [self.data, self.energy]
+        words = [kind, str(sigma)]
+        if kind != "energy":
+            settings.append(self.training_for(sigma, corner))
+            words.append(corner)
+        if kind == "votes":
+            settings += [self.draws[sigma], self.images, self.images_of_others, self.block]
+            words.append(str(block))
+        text = json.dumps(settings, sort_keys=True)
+        return " ".join([*words, hashlib.blake2b(text.encode(), digest_size=4).hexdigest()])
+
+    def blocks_for(self, corner: str) -> range:
+        """Which blocks of test images there are."""
+        return range(-(-len(self.images_for(corner)) // self.block))
 
 
 @lru_cache(maxsize=1)
@@ -105,11 +130,9 @@ def train_energy(study: Study, kept: Path, sigma: float) -> dict:
 
 def train_corner(study: Study, kept: Path, sigma: float, corner: str) -> dict:
     X, y, _, _ = rows_of(study)
-    with_denoiser, attacked = CORNERS[corner]
     denoiser: Any = "passthrough"
-    if with_denoiser:
-        denoiser = FrozenEstimator(joblib.load(kept / f"energy {sigma}")["denoiser"])
-    settings = study.training if attacked else study.training | {"epsilon": 0.0}
+    if CORNERS[corner][0]:
+        denoiser = FrozenEstimator(joblib.load(kept / study.name("energy", sigma))["denoiser"])
     classifier = XHATClassifier(
         denoiser=denoiser,
         sigma=sigma,
@@ -119,7 +142,7 @@ def train_corner(study: Study, kept: Path, sigma: float, corner: str) -> dict:
         confidence_level=0.999,
         device=study.device,
         random_state=SEED,
-        **settings,
+        **study.training_for(sigma, corner),
     )
     return {"classifier": classifier.fit(X, y)}
 
@@ -128,7 +151,7 @@ def count_votes(study: Study, kept: Path, sigma: float, corner: str, block: int)
     """Votes of a block of images: of a fixed number of draws, and of two stages."""
     _, _, X_test, _ = rows_of(study)
     images = study.images_for(corner)[block * study.block : (block + 1) * study.block]
-    classifier = joblib.load(kept / f"network {corner} {sigma}")["classifier"]
+    classifier = joblib.load(kept / study.name("network", sigma, corner))["classifier"]
     stages = study.draws[sigma]
     fixed = classifier.set_params(n_certify_draws=stages[0]).certify(X_test[images])
     both = classifier.set_params(n_certify_draws=stages).certify(X_test[images])
@@ -143,7 +166,7 @@ def count_votes(study: Study, kept: Path, sigma: float, corner: str, block: int)
 def time_steps(study: Study, kept: Path, sigma: float) -> dict:
     """One attack step against one input gradient of the same batch, in turns."""
     X, y, _, _ = rows_of(study)
-    classifier = joblib.load(kept / f"network {_TITLE} {sigma}")["classifier"]
+    classifier = joblib.load(kept / study.name("network", sigma, _TITLE))["classifier"]
     device, n_steps = torch.device(study.device), 8
     rows = torch.tensor(X[:128], dtype=torch.float32, device=device)
     classes = torch.tensor(np.searchsorted(classifier.classes_, y[:128]), device=device)
@@ -215,22 +238,18 @@ def run_stages(study: Study, kept: Path, end: float, say: Callable[..., None]) -
     sigmas = sorted(study.corners, key=lambda s: -len(study.corners[s]))
     pairs = [(sigma, corner) for sigma in sigmas for corner in study.corners[sigma]]
     pairs.sort(key=lambda pair: -sum(CORNERS[pair[1]]))  # the longest first
-    networks = {
-        needs_energy: [
-            (train_corner, f"network {corner} {sigma}", (sigma, corner))
+    waves: list[list[tuple[Callable[..., dict], str, tuple]]] = [
+        [
+            *((train_energy, study.name("energy", sigma), (sigma,)) for sigma in sigmas),
+            *network_stages(study, [pair for pair in pairs if not CORNERS[pair[1]][0]]),
+        ],
+        network_stages(study, [pair for pair in pairs if CORNERS[pair[1]][0]]),
+        [
+            (count_votes, study.name("votes", sigma, corner, block), (sigma, corner, block))
             for sigma, corner in pairs
-            if CORNERS[corner][0] == needs_energy
-        ]
-        for needs_energy in (False, True)
-    }
-    votes = [
-        (count_votes, f"votes {corner} {sigma} {block}", (sigma, corner, block))
-        for sigma, corner in pairs
-        for block in range(-(-len(study.images_for(corner)) // study.block))
+            for block in study.blocks_for(corner)
+        ],
     ]
-    energies = [(train_energy, f"energy {sigma}", (sigma,)) for sigma in sigmas]
-    waves: list[list[tuple[Callable[..., dict], str, tuple]]]
-    waves = [[*energies, *networks[False]], networks[True], votes]
     for wave in waves:
         outcomes = Parallel(n_jobs=study.n_jobs, return_as="generator", pre_dispatch=study.n_jobs)(
             delayed(stage)(work, study, kept, name, end, *args) for work, name, args in wave
@@ -242,4 +261,15 @@ def run_stages(study: Study, kept: Path, end: float, say: Callable[..., None]) -
                 say(f"{name}: {joblib.load(kept / name)['seconds']:.0f} s")
         if late:
             return False
-    return stage(time_steps, study, kept, "steps", end, sigmas[0]) != "late"
+    sigma = min(sigmas)
+    name = study.name("steps", sigma, _TITLE)
+    return stage(time_steps, study, kept, name, end, sigma) != "late"
+
+
+def network_stages(
+    study: Study, pairs: list[tuple[float, str]]
+) -> list[tuple[Callable[..., dict], str, tuple]]:
+    return [
+        (train_corner, study.name("network", sigma, corner), (sigma, corner))
+        for sigma, corner in pairs
+    ]
