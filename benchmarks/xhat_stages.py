@@ -210,66 +210,77 @@ def time_steps(study: Study, kept: Path, sigma: float) -> dict:
     }
 
 
-def stage(
-    work: Callable[..., dict], study: Study, kept: Path, name: str, end: float, *args: Any
-) -> str:
+@dataclass(frozen=True)
+class Stage:
+    """Work whose result is kept under a name, and the names of results that it needs."""
+
+    work: Callable[..., dict]
+    name: str
+    args: tuple[Any, ...]
+    needs: tuple[str, ...] = ()
+
+
+def run_stage(stage: Stage, study: Study, kept: Path, end: float) -> str:
     """Make what the stage makes unless it is there; "done", "made", or "late" if there is no time.
 
-    ``end`` is when the study must have stopped, in seconds since the epoch.
+    What it needs may be in the making in another process. ``end`` is when the study must have
+    stopped, in seconds since the epoch.
     """
-    if (kept / name).exists():
+    if (kept / stage.name).exists():
         return "done"
-    if time.time() + 60 * study.minutes.get(work.__name__, 0) > end:
+    while not all((kept / need).exists() for need in stage.needs):
+        if study.n_jobs == 1 or time.time() > end:
+            return "late"
+        time.sleep(1)
+    if time.time() + 60 * study.minutes.get(stage.work.__name__, 0) > end:
         return "late"
     if study.device == "cpu":
         torch.set_num_threads(1)
     start = time.perf_counter()
-    made = work(study, kept, *args)
+    made = stage.work(study, kept, *stage.args)
     made["seconds"] = time.perf_counter() - start
-    part = kept / f"{name}.{os.getpid()}.part"
+    part = kept / f"{stage.name}.{os.getpid()}.part"
     joblib.dump(made, part, compress=1)
-    part.replace(kept / name)
+    part.replace(kept / stage.name)
     return "made"
+
+
+def stages_of(study: Study) -> list[Stage]:
+    """All stages, the longest ones first, but none before what it needs."""
+    sigmas = sorted(study.corners, key=lambda sigma: -study.epochs[sigma])
+    pairs = [(sigma, corner) for sigma in sigmas for corner in study.corners[sigma]]
+    pairs.sort(key=lambda pair: (-study.epochs[pair[0]], -sum(CORNERS[pair[1]])))
+    stages = [Stage(train_energy, study.name("energy", sigma), (sigma,)) for sigma in sigmas]
+    for sigma, corner in pairs:
+        needs = (study.name("energy", sigma),) if CORNERS[corner][0] else ()
+        name = study.name("network", sigma, corner)
+        stages.append(Stage(train_corner, name, (sigma, corner), needs))
+    for sigma, corner in pairs:
+        needs = (study.name("network", sigma, corner),)
+        stages += [
+            Stage(
+                count_votes,
+                study.name("votes", sigma, corner, block),
+                (sigma, corner, block),
+                needs,
+            )
+            for block in study.blocks_for(corner)
+        ]
+    return stages
 
 
 def run_stages(study: Study, kept: Path, end: float, say: Callable[..., None]) -> bool:
     """Make all that is not there yet; whether all is there in the end."""
     kept.mkdir(parents=True, exist_ok=True)
-    sigmas = sorted(study.corners, key=lambda s: -len(study.corners[s]))
-    pairs = [(sigma, corner) for sigma in sigmas for corner in study.corners[sigma]]
-    pairs.sort(key=lambda pair: -sum(CORNERS[pair[1]]))  # the longest first
-    waves: list[list[tuple[Callable[..., dict], str, tuple]]] = [
-        [
-            *((train_energy, study.name("energy", sigma), (sigma,)) for sigma in sigmas),
-            *network_stages(study, [pair for pair in pairs if not CORNERS[pair[1]][0]]),
-        ],
-        network_stages(study, [pair for pair in pairs if CORNERS[pair[1]][0]]),
-        [
-            (count_votes, study.name("votes", sigma, corner, block), (sigma, corner, block))
-            for sigma, corner in pairs
-            for block in study.blocks_for(corner)
-        ],
-    ]
-    for wave in waves:
-        outcomes = Parallel(n_jobs=study.n_jobs, return_as="generator", pre_dispatch=study.n_jobs)(
-            delayed(stage)(work, study, kept, name, end, *args) for work, name, args in wave
-        )
-        late = False
-        for (_, name, _), outcome in zip(wave, outcomes, strict=True):
-            late |= outcome == "late"
-            if outcome == "made":
-                say(f"{name}: {joblib.load(kept / name)['seconds']:.0f} s")
-        if late:
-            return False
-    sigma = min(sigmas)
-    name = study.name("steps", sigma, _TITLE)
-    return stage(time_steps, study, kept, name, end, sigma) != "late"
-
-
-def network_stages(
-    study: Study, pairs: list[tuple[float, str]]
-) -> list[tuple[Callable[..., dict], str, tuple]]:
-    return [
-        (train_corner, study.name("network", sigma, corner), (sigma, corner))
-        for sigma, corner in pairs
-    ]
+    stages = stages_of(study)
+    outcomes = Parallel(n_jobs=study.n_jobs, return_as="generator", pre_dispatch=study.n_jobs)(
+        delayed(run_stage)(stage, study, kept, end) for stage in stages
+    )
+    late = False
+    for stage, outcome in zip(stages, outcomes, strict=True):
+        late |= outcome == "late"
+        if outcome == "made":
+            say(f"{stage.name}: {joblib.load(kept / stage.name)['seconds']:.0f} s")
+    sigma = min(study.corners)
+    steps = Stage(time_steps, study.name("steps", sigma, _TITLE), (sigma,))
+    return not late and run_stage(steps, study, kept, end) != "late"
