@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 _PACKAGES = ("smoothlearn", "numpy", "scipy", "scikit-learn", "torch")
-_FOLDERS = ("--data", "--out")
+_FOLDERS = ("--data", "--keep", "--out")
 
 
 def provenance(seed: int) -> dict[str, Any]:
     """The command, seed, versions, date and kind of machine, to stand beside measured numbers.
 
-    Neither the machine nor a folder of it is named: of the command line, the options ``--data``
-    and ``--out`` are left out.
+    Neither the machine nor a folder of it is named: of the command line, the options that
+    are folders are left out.
     """
     words = iter(sys.argv[1:])
     options = []

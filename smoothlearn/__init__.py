@@ -11,6 +11,7 @@ from smoothlearn.metrics import (
     certified_accuracy_score,
 )
 from smoothlearn.randomized import EmpiricalBayesSmoothedClassifier, RandomizedSmoothingClassifier
+from smoothlearn.robustness import RobustAccuracy, robust_accuracy
 from smoothlearn.xhat import XHATClassifier
 
 __version__ = "0.1.0.dev0"
@@ -24,8 +25,10 @@ __all__ = [
     "LocallyBiasedSmoother",
     "ParzenDenoiser",
     "RandomizedSmoothingClassifier",
+    "RobustAccuracy",
     "XHATClassifier",
     "average_certified_radius",
     "certified_accuracy_score",
     "certify",
+    "robust_accuracy",
 ]

@@ -29,6 +29,7 @@ from smoothlearn.views.kernel import as_kernel
 from smoothlearn.views.linear import Linear, as_linear, noise_factor
 from smoothlearn.views.network import (
     Network,
+    Tensors,
     as_linear_network,
     as_network,
     is_network,
@@ -244,6 +245,24 @@ def base_votes(
             return votes(batch)
 
     return vote
+
+
+def base_logits(base: Any, kind: str, n_features: int, device: torch.device) -> Tensors:
+    """The function from a float32 batch to one score a class, differentiable, the largest wins.
+
+    Raises
+    ------
+    TypeError
+        If the base votes by its ``predict``, which has no gradient.
+    """
+    view = base_view(base, kind, n_features)
+    if view is None:
+        raise TypeError(
+            f"estimator={base!r} has no gradient that can be read off it; use a linear classifier "
+            "with coef_, or a skorch net, alone or behind affine steps (scalers, PCA, column "
+            "selection) in a pipeline"
+        )
+    return view.logits(device)
 
 
 def base_labels(

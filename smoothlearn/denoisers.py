@@ -27,7 +27,7 @@ from smoothlearn.nn.energies import (
     make_energy,
     refuse_company,
 )
-from smoothlearn.nn.networks import save_weights
+from smoothlearn.nn.networks import keep_module, save_weights
 from smoothlearn.nn.projection import project, starts_linear
 from smoothlearn.nn.randomness import (
     generator_on,
@@ -94,7 +94,10 @@ class _Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     @abstractmethod
     def denoise_on(self, device: torch.device) -> Denoise:
-        """x̂ as a function of float32 batches on a device, for the voting engine."""
+        """x̂ as a function of float32 batches on a device, for the voting engine.
+
+        It is differentiable where a batch requires gradients.
+        """
 
     @abstractmethod
     def denoise_training_on(self, rows: FloatArray, device: torch.device) -> TrainingDenoiser:
@@ -348,7 +351,7 @@ class DEENDenoiser(_Denoiser):
         if own_module:
             refuse_company(energy, X, sigma)
         self.weights_ = weights
-        self.module_ = self.module
+        self.module_ = keep_module(self.module)
         self.image_shape_ = image_shape
         self.sigma_ = sigma
         return self
@@ -394,7 +397,7 @@ class DEENDenoiser(_Denoiser):
             my_energy = per_thread(self._load().to(device))
 
         def denoise(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            with torch.no_grad():
+            with torch.set_grad_enabled(batch.requires_grad and torch.is_grad_enabled()):
                 return my_energy()(batch)
 
         return denoise

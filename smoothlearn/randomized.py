@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+import torch
 from joblib import effective_n_jobs
 from scipy.special import ndtr
 from sklearn.frozen import FrozenEstimator
@@ -15,18 +16,20 @@ from smoothlearn.augmentation import noisy_copies
 from smoothlearn.bases import (
     Ballot,
     base_labels,
+    base_logits,
     fit_base,
     linear_view,
     make_ballot,
     trusted_kind,
 )
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import DEFAULT_SIGMA, fit_denoiser
+from smoothlearn.denoisers import DEFAULT_SIGMA, Denoise, fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.smoother import MetaSmoother
 from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.linear import Linear
+from smoothlearn.views.network import Tensors
 from smoothlearn.voted import VotedSmoother
 
 
@@ -248,6 +251,10 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
             as_given=self._as_given,
             n_threads=effective_n_jobs(self.n_jobs),
         )
+
+    def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
+        denoise = None if self.denoiser_ is None else self.denoiser_.denoise_on(device)
+        return denoise, base_logits(self.estimator_, self._kind, self.n_features_in_, device)
 
 
 class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):

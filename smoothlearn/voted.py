@@ -8,12 +8,14 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from sklearn.utils import check_scalar
 
 from smoothlearn.bases import Ballot
 from smoothlearn.certificates import Certificate
+from smoothlearn.denoisers import Denoise
 from smoothlearn.nn.randomness import torch_device
 from smoothlearn.nn.voting import count_votes, row_seeds
 from smoothlearn.smoother import Smoother
@@ -21,6 +23,7 @@ from smoothlearn.theory.arguments import as_probability
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.theory.gaussian import draws_needed, max_radius, more_draws_pay
 from smoothlearn.views.affine import FloatArray
+from smoothlearn.views.network import Tensors
 
 Counts = NDArray[np.int64]
 
@@ -101,8 +104,9 @@ class VotedSmoother(Smoother):
         Cohen et al. 2019, procedure PREDICT; Hung & Fithian 2019.
         """
         X = self._check_rows(X)
-        if self._exact_certificate(X) is not None:
-            return np.zeros(len(X), dtype=bool)
+        exact = self._exact_certificate(X)
+        if exact is not None:
+            return exact.abstained.copy()
         return np.asarray(top_two_p_value(self._predict_counts(X)) > 1 - self.confidence_level)
 
     def certify(self, X: Any) -> Certificate:
@@ -188,6 +192,14 @@ class VotedSmoother(Smoother):
     @abstractmethod
     def _ballot(self, X: FloatArray) -> Ballot:
         """How the fitted parts vote on these rows."""
+
+    @abstractmethod
+    def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
+        """The denoiser of float32 rows, None for none, and the scores of what it gives.
+
+        Both are differentiable; the class with the largest score has the vote. A TypeError where
+        the scores have no gradient.
+        """
 
     def _exact_certificate(self, X: FloatArray) -> Certificate | None:
         """The certificate where g is known in closed form."""

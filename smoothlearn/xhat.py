@@ -8,17 +8,25 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 
 from smoothlearn.bases import Ballot, as_votes
-from smoothlearn.denoisers import DEFAULT_SIGMA, as_image_shape, fit_denoiser
+from smoothlearn.denoisers import DEFAULT_SIGMA, Denoise, as_image_shape, fit_denoiser
 from smoothlearn.nn.adversarial import Attack, train_classifier
-from smoothlearn.nn.classifiers import load_classifier, make_classifier, refuse_moods
-from smoothlearn.nn.networks import save_weights
+from smoothlearn.nn.classifiers import (
+    SoftClassifier,
+    load_classifier,
+    make_classifier,
+    refuse_moods,
+)
+from smoothlearn.nn.networks import ImageShape, keep_module, save_weights
 from smoothlearn.nn.randomness import private_torch_rng, spawn_seeds, torch_device
-from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
+from smoothlearn.nn.training import n_held_out
+from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
+from smoothlearn.views.network import Tensors
 from smoothlearn.voted import VotedSmoother
 
 #: Epochs without a better validation loss before ``early_stopping=True`` ends the training.
@@ -102,8 +110,8 @@ class XHATClassifier(VotedSmoother):
     image_shape_ : (channels, height, width) or None
     history_ : list of dict
         Of every epoch: ``train_loss`` and ``valid_loss`` under attack, the latter with the whole
-        epsilon; ``valid_acc``, how many noisy rows :math:`\pi` had right without one; ``epsilon``
-        at the end of the epoch; seconds ``dur``.
+        epsilon; ``valid_acc``, the share of noisy rows that :math:`\pi` had right without one;
+        ``epsilon`` at the end of the epoch; seconds ``dur``.
     classes_ : ndarray of shape (n_classes,)
     sigma_ : float
         The noise level fitted for.
@@ -219,21 +227,24 @@ class XHATClassifier(VotedSmoother):
         self._check_settings()
         device = torch_device(self.device)
         X, y = self._check_training(X, y)
+        if self.early_stopping and not n_held_out(len(X), self.validation_fraction):
+            raise ValueError(
+                f"early_stopping={self.early_stopping} needs rows to look at, and "
+                f"validation_fraction={self.validation_fraction} holds out none of {len(X)}"
+            )
         image_shape = as_image_shape(self.image_shape, X.shape[1])
         classes, indices = np.unique(y, return_inverse=True)
         seeds = spawn_seeds(self.random_state, ("noise", "denoiser", "module", "training"))
         with private_torch_rng(seeds["module"]), torch.inference_mode(False):
             network = make_classifier(self.module, X.shape[1], len(classes), image_shape)
             network.precondition(X, sigma)
-            refuse_moods(network, X)
-        self.denoiser_ = fit_denoiser(self.denoiser, X, self._columns(), sigma, seeds["denoiser"])
-        if self.denoiser_ is None:  # else fitting it has warned
-            warn_raw_pixels(X, sigma, stacklevel=2)
-            denoise = _leave
-        else:
-            denoise = self.denoiser_.denoise_training_on(X, device)
+            refuse_moods(network, X, sigma)
+        self.denoiser_ = self._fit_denoiser(X, sigma, seeds["denoiser"])
         # Dropout of a user's module knows the global generator alone.
         with private_torch_rng(seeds["training"], device), torch.inference_mode(False):
+            denoise = _leave
+            if self.denoiser_ is not None:
+                denoise = self.denoiser_.denoise_training_on(X, device)
             self.history_, interrupt = train_classifier(
                 network,
                 X,
@@ -253,15 +264,22 @@ class XHATClassifier(VotedSmoother):
                 seed=seeds["training"],
                 verbose=self.verbose,
             )
+            weights = self._checked_weights(network, X, sigma, image_shape)
         if interrupt is not None:
             warnings.warn(f"fit was interrupted {interrupt}", UserWarning, stacklevel=2)
-        self.weights_ = save_weights(network)
-        self.module_ = self.module
+        self.weights_ = weights
+        self.module_ = keep_module(self.module)
         self.image_shape_ = image_shape
         self.classes_ = classes
         self.noise_seed_ = seeds["noise"]
         self.sigma_ = sigma
         return self
+
+    def _fit_denoiser(self, X: FloatArray, sigma: float, seed: int) -> Any:
+        denoiser = fit_denoiser(self.denoiser, X, self._columns(), sigma, seed)
+        if denoiser is None:  # else fitting it has warned
+            warn_raw_pixels(X, sigma, stacklevel=3)
+        return denoiser
 
     def _attack(self) -> Attack:
         epsilon = as_finite("epsilon", self.epsilon, zero=True)
@@ -282,21 +300,31 @@ class XHATClassifier(VotedSmoother):
                 f"optimizer must be a class of torch.optim or a function, got {self.optimizer!r}"
             )
         as_finite("lr", self.lr)
-        check_scalar(self.epsilon_warm_up, "epsilon_warm_up", Real, min_val=0, max_val=1)
-        check_scalar(
-            self.validation_fraction,
-            "validation_fraction",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="left",
-        )
+        for name in ("epsilon_warm_up", "validation_fraction"):
+            check_scalar(getattr(self, name), name, Real)
+            as_probability(name, getattr(self, name))
+        if self.validation_fraction == 1:
+            raise ValueError("validation_fraction must be less than 1 to leave rows to train on")
         check_scalar(self.early_stopping, "early_stopping", (bool, np.bool_, Integral), min_val=0)
-        if self.early_stopping and not self.validation_fraction:
+
+    def _checked_weights(
+        self,
+        network: SoftClassifier,
+        X: FloatArray,
+        sigma: float,
+        image_shape: ImageShape | None,
+    ) -> dict[str, NDArray[Any]]:
+        """The weights of the trained network, which votes as a function of the row alone."""
+        weights = save_weights(network)
+        if not all(np.isfinite(value).all() for value in weights.values()):
             raise ValueError(
-                f"early_stopping={self.early_stopping} needs rows to look at, and "
-                "validation_fraction=0 holds out none"
+                "the training of the module diverged, its weights are not finite; scale the "
+                "features or lower lr"
             )
+        sizes = X.shape[1], network.n_classes
+        reloaded = load_classifier(self.module, *sizes, weights, image_shape)
+        refuse_moods(network, X, sigma, reloaded)
+        return weights
 
     def _patience(self) -> int | None:
         if isinstance(self.early_stopping, bool | np.bool_):
@@ -304,21 +332,25 @@ class XHATClassifier(VotedSmoother):
         return int(self.early_stopping) or None
 
     def _ballot(self, X: FloatArray) -> Ballot:
-        device = torch_device(self.device)
+        denoise, scores = self._parts_on(torch_device(self.device))
+        denoise = denoise or _leave
+
+        def vote(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            with torch.no_grad():
+                return scores(denoise(batch, generator)).argmax(dim=1)
+
+        rows, displacement = as_votes(X, self.sigma_)
+        return Ballot(vote, rows, self.sigma_, displacement)
+
+    def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
         my_network = per_thread(
             load_classifier(
                 self.module_, self.n_features_in_, len(self.classes_), self.weights_,
                 self.image_shape_,
             ).to(device)
         )  # fmt: skip
-        denoise = _leave if self.denoiser_ is None else self.denoiser_.denoise_on(device)
-
-        def vote(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            with torch.no_grad():
-                return my_network()(denoise(batch, generator)).argmax(dim=1)
-
-        rows, displacement = as_votes(X, self.sigma_)
-        return Ballot(vote, rows, self.sigma_, displacement)
+        denoise = None if self.denoiser_ is None else self.denoiser_.denoise_on(device)
+        return denoise, lambda batch: my_network()(batch)
 
 
 def _leave(batch: torch.Tensor, _: torch.Tensor | torch.Generator) -> torch.Tensor:

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
@@ -24,6 +25,7 @@ from smoothlearn import (
     EmpiricalBayesSmoothedClassifier,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    XHATClassifier,
     certify,
 )
 from smoothlearn.theory.gaussian import draws_needed
@@ -59,6 +61,13 @@ SMOOTHERS = {
     "network-parzen": EmpiricalBayesSmoothedClassifier(
         three_class_net(), denoiser=ParzenDenoiser(), **DRAWS
     ),
+}
+#: A base of their own makes a smoother out of each of these; the next two train their network.
+META_SMOOTHERS = tuple(SMOOTHERS.values())
+BRIEF = {"epsilon": 0.1, "n_attack_steps": 1, "max_epochs": 2, "batch_size": 16}
+SMOOTHERS |= {
+    "xhat-passthrough": XHATClassifier(Bent, denoiser="passthrough", **BRIEF, **DRAWS),
+    "xhat-parzen": XHATClassifier(Bent, denoiser=ParzenDenoiser(), **BRIEF, **DRAWS),
 }
 DENOISERS = {"deen": DEENDenoiser(max_epochs=1), "parzen": ParzenDenoiser()}
 each_smoother = pytest.mark.parametrize("smoother", SMOOTHERS.values(), ids=SMOOTHERS)
@@ -222,7 +231,7 @@ class TestSettings:
         smoother = clone(smoother).set_params(**{name: draws})
         assert_fit_fails(smoother, error, f"{name} .*must be")
 
-    @each_smoother
+    @pytest.mark.parametrize("smoother", META_SMOOTHERS)
     @pytest.mark.parametrize(
         ("n_augment", "error"),
         [
@@ -467,6 +476,168 @@ class TestEstimators:
         )
 
 
+def xhat(module=Bent, **params):
+    return XHATClassifier(module, **{"denoiser": "passthrough"} | BRIEF | DRAWS | params)
+
+
+class NotFinite(Bent):
+    """Logits that are NaN from the third training batch on; 54 training rows make four an epoch."""
+
+    batches = 0
+
+    def forward(self, rows):
+        self.batches += self.training
+        return super().forward(rows) * (np.nan if self.batches > self.last else 1.0)
+
+
+class NotFiniteSoon(NotFinite):
+    last = 2
+
+
+class NotFiniteLater(NotFinite):
+    last = 6
+
+
+class Silent(nn.Linear):
+    def forward(self, rows):
+        return rows, rows
+
+
+class Noisy(nn.Linear):
+    def forward(self, rows):
+        return super().forward(rows + 0.1 * torch.randn_like(rows))
+
+
+class Sociable(nn.Linear):
+    def forward(self, rows):
+        return super().forward(rows - rows.mean(dim=0))
+
+
+class TestXHAT:
+    @pytest.mark.parametrize(
+        ("name", "values", "error"),
+        [
+            ("epsilon", (-0.1, np.nan, np.inf), ValueError),
+            ("epsilon", ("0.1", None, [0.1]), TypeError),
+            ("n_noise", (0, -2), ValueError),
+            ("n_noise", (1.0, None), TypeError),
+            ("n_attack_steps", (0, -1), ValueError),
+            ("n_attack_steps", (2.0, "4"), TypeError),
+            ("attack_step_size", (0, 0.0, -0.1, np.nan), ValueError),
+            ("attack_step_size", ("0.1",), TypeError),
+            ("epsilon_warm_up", (-0.1, 1.5, np.nan), ValueError),
+            ("epsilon_warm_up", ("0.3", None), TypeError),
+            ("max_epochs", (0, -1), ValueError),
+            ("max_epochs", (1.5, "all", None), TypeError),
+            ("lr", (0, -1e-3, np.nan), ValueError),
+            ("lr", ("fast", None), TypeError),
+            ("optimizer", ("adam", None, 1e-3), TypeError),
+            ("batch_size", (0, -1), ValueError),
+            ("batch_size", (12.5, None), TypeError),
+            ("validation_fraction", (1.0, 1, -0.1, np.nan), ValueError),
+            ("validation_fraction", ("some", None), TypeError),
+            ("early_stopping", (-1,), ValueError),
+            ("early_stopping", (2.5, "yes", None), TypeError),
+        ],
+    )
+    def test_settings(self, name, values, error):
+        classifier = xhat().fit(X, y)
+        for value in values:
+            assert_fit_fails(
+                classifier.set_params(**{name: value}), error, f"{name} .*must (be|lie)"
+            )
+
+    def test_no_attack_needs_no_steps(self):
+        xhat(epsilon=0, n_attack_steps=0).fit(X, y)
+        match = "n_attack_steps == -1, must be >= 0"
+        assert_fit_fails(xhat(epsilon=0, n_attack_steps=-1), ValueError, match)
+
+    @pytest.mark.parametrize("stopping", [True, np.True_, 3])
+    def test_early_stopping_without_validation_rows(self, stopping):
+        classifier = xhat(early_stopping=stopping, validation_fraction=0)
+        assert_fit_fails(classifier, ValueError, f"early_stopping={stopping} needs rows to look at")
+        for no in (False, np.False_, 0):
+            classifier.set_params(early_stopping=no).fit(X, y)
+
+    def test_early_stopping_where_a_share_of_few_rows_is_none(self):
+        few, labels = X[:4], [0, 1, 0, 1]
+        classifier = xhat(early_stopping=True, validation_fraction=0.1)
+        with pytest.raises(ValueError, match=r"validation_fraction=0\.1 holds out none of 4"):
+            classifier.fit(few, labels)
+
+    @pytest.mark.parametrize(
+        ("module", "error", "match"),
+        [
+            (lambda d, k: nn.Linear(d, k + 1), ValueError, r"it gave \(64, 4\) for 64 rows and 3"),
+            (lambda d, k: nn.Linear(d, 1), ValueError, r"logits of shape \(n, n_classes\); it"),
+            (lambda d, k: nn.Sequential(nn.Linear(d, 1), nn.Flatten(0)), ValueError, r"\(64,\)"),
+            (Silent, ValueError, "it gave tuple for 64 rows"),
+            (nn.Linear(3, 2), ValueError, r"it gave \(64, 2\)"),
+            (Noisy, ValueError, "other logits beside other rows, or at another time"),
+            (Sociable, ValueError, "its output must be a function of the row"),
+            (None, TypeError, "module must be a name, or an nn.Module class or instance, got None"),
+            (3, TypeError, "module must be a name, or an nn.Module class or instance, got 3"),
+            ("unet", ValueError, "module='unet' is not known; use 'auto', 'mlp', 'conv' or"),
+            (lambda d, k: d, TypeError, "module=.* gave int, not a torch nn.Module"),
+            (lambda d, k: nn.Flatten(), ValueError, "module=.* has no parameters to train"),
+            ("conv", ValueError, "module='conv' is a network of images and needs image_shape"),
+        ],
+        ids=[
+            "a class more", "one logit", "a vector", "tuple", "instance", "noisy", "sociable",
+            "none", "number", "name", "function", "no parameters", "conv",
+        ],
+    )  # fmt: skip
+    def test_module(self, module, error, match):
+        classifier = xhat().fit(X, y).set_params(module=module)
+        assert_fit_fails(classifier, error, match)
+
+    @pytest.mark.parametrize(
+        ("module", "epoch"), [(NotFiniteSoon, 1), (NotFiniteLater, 2)], ids=["first", "second"]
+    )
+    @pytest.mark.parametrize("fraction", [0.0, 0.1])
+    def test_logits_that_are_not_finite(self, module, epoch, fraction):
+        classifier = xhat(max_epochs=3, validation_fraction=fraction).fit(X, y)
+        classifier.set_params(module=module)
+        assert_fit_fails(classifier, ValueError, f"loss is nan in epoch {epoch}: .*module")
+
+    @pytest.mark.parametrize(
+        ("shape", "match"),
+        [
+            ((2, 2), r"image_shape=\(2, 2\) has 4 pixels, X has 3 features"),
+            (3, r"image_shape must be \(height, width\) or .*, got 3"),
+            ((1, 1, 1, 3), "image_shape must be"),
+        ],
+    )
+    @pytest.mark.parametrize("module", ["auto", "mlp", Bent])
+    def test_image_shape(self, module, shape, match):
+        classifier = xhat(module).fit(X, y).set_params(image_shape=shape)
+        assert_fit_fails(classifier, ValueError, match)
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    @each_denoiser
+    def test_denoiser_of_another_sigma(self, denoiser, frozen):
+        denoiser = clone(denoiser).set_params(sigma=0.3)
+        if frozen:
+            denoiser = FrozenEstimator(denoiser.fit(X))
+        classifier = xhat(denoiser=denoiser)
+        match = r"denoiser has sigma=0\.3, the classifier sigma=0\.5.*leave the denoiser's at None"
+        assert_fit_fails(classifier, ValueError, match)
+        classifier.set_params(sigma=0.3).fit(X, y)
+        assert classifier.sigma_ == classifier.denoiser_.sigma_ == 0.3
+
+    @pytest.mark.parametrize("denoiser", ["deen", False, ParzenDenoiser, StandardScaler()])
+    def test_denoiser_of_another_kind(self, denoiser):
+        classifier = xhat().fit(X, y).set_params(denoiser=denoiser)
+        assert_fit_fails(classifier, TypeError, r"is not a denoiser; use DEENDenoiser\(\)")
+
+    def test_failed_refit_can_be_repeated(self):
+        classifier = xhat(denoiser=ParzenDenoiser()).fit(X, y)
+        expected = classifier.certify(X).counts
+        assert_fit_fails(classifier.set_params(module=NotFiniteLater), ValueError, "epoch 2")
+        again = classifier.set_params(module=Bent).fit(X, y).certify(X).counts
+        np.testing.assert_array_equal(again, expected)
+
+
 @pytest.fixture(scope="module")
 def pipeline():
     steps = (StandardScaler(), PolynomialFeatures(2), clone(SMOOTHERS["linear"]))
@@ -520,6 +691,12 @@ ON_PIXELS = {
     ),
     "eb-frozen": (
         lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser=frozen(ParzenDenoiser())),
+        True,
+    ),
+    "xhat-parzen": (lambda: XHATClassifier(Bent, denoiser=ParzenDenoiser(), **BRIEF), False),
+    "xhat-passthrough": (lambda: XHATClassifier(Bent, denoiser="passthrough", **BRIEF), True),
+    "xhat-frozen": (
+        lambda: XHATClassifier(Bent, denoiser=frozen(ParzenDenoiser()), **BRIEF),
         True,
     ),
     "deen": (lambda: DEENDenoiser(max_epochs=1), True),

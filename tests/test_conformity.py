@@ -36,6 +36,7 @@ from smoothlearn import (
     LocallyBiasedSmoother,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    XHATClassifier,
 )
 from smoothlearn.views.predictor import rebuild_frame
 
@@ -97,6 +98,7 @@ def small_net(**params):
 
 
 DRAWS = {"n_draws": 25, "n_certify_draws": 50}
+BRIEF = {"epsilon": 0.2, "n_attack_steps": 1, "max_epochs": 10, "batch_size": 16, **DRAWS}
 ESTIMATORS = {
     "deen": DEENDenoiser(max_epochs=2),
     "deen-module": DEENDenoiser(module=ScalarNetwork, max_epochs=2),
@@ -133,6 +135,9 @@ ESTIMATORS = {
     "eb-linear-deen-copies": EmpiricalBayesSmoothedClassifier(
         LogisticRegression(), denoiser=DEENDenoiser(max_epochs=2), n_augment=2, **DRAWS
     ),
+    "xhat-passthrough": XHATClassifier(denoiser="passthrough", **BRIEF),
+    "xhat-parzen": XHATClassifier(denoiser=ParzenDenoiser(), **BRIEF),
+    "xhat-deen": XHATClassifier(Classifier, denoiser=DEENDenoiser(max_epochs=1), lr=0.1, **BRIEF),
     "lb-linear": LocallyBiasedSmoother(LogisticRegression()),
     "lb-rbf": LocallyBiasedSmoother(SVC(kernel="rbf")),
     "lb-net": LocallyBiasedSmoother(small_net()),
@@ -164,6 +169,15 @@ CLASSIFIERS = {
     ),
     "network-parzen": EmpiricalBayesSmoothedClassifier(
         net_pipeline(), denoiser=ParzenDenoiser(), sigma=1.0, random_state=0, **DRAWS
+    ),
+    "xhat-parzen": XHATClassifier(
+        denoiser=ParzenDenoiser(),
+        sigma=1.0,
+        random_state=0,
+        **BRIEF | {"n_certify_draws": (25, 50)},
+    ),
+    "xhat-deen": XHATClassifier(
+        Classifier, denoiser=DEENDenoiser(max_epochs=1), lr=0.1, random_state=0, **BRIEF
     ),
 }
 each_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
@@ -233,13 +247,14 @@ def test_memory_mapped_denoiser_gives_the_same_rows(denoiser, three_blobs, tmp_p
     np.testing.assert_array_equal(loaded.energy(X), denoiser.energy(X))
 
 
-@pytest.mark.parametrize("name", ["exact", "predictor", "linear-deen"])
+@pytest.mark.parametrize("name", ["exact", "predictor", "linear-deen", "xhat-parzen"])
 def test_skops_gives_the_same_certificates(classifier, three_blobs):
     skops_io = pytest.importorskip("skops.io")
     X, y = three_blobs
     stored = skops_io.dumps(classifier.fit(X, y))
     types = skops_io.get_untrusted_types(data=stored)
-    assert all(name.partition(".")[0] in {"smoothlearn", "numpy", "sklearn"} for name in types)
+    known = {"smoothlearn", "numpy", "sklearn", "torch"}  # of torch, the optimizer's class
+    assert {name.partition(".")[0] for name in types} <= known
     assert_same_outputs(classifier, skops_io.loads(stored, trusted=types), X[:20])
 
 
@@ -320,7 +335,7 @@ class TestSampleWeight:
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-@pytest.mark.parametrize("name", ["linear-deen", "network-parzen"])
+@pytest.mark.parametrize("name", ["linear-deen", "network-parzen", "xhat-deen"])
 def test_scores_do_not_depend_on_the_jobs_of_cross_validation(classifier, backend, three_blobs):
     X, y = three_blobs
     scorer = CertifiedAccuracyScorer(radius=0.1)
@@ -333,12 +348,19 @@ def test_scores_do_not_depend_on_the_jobs_of_cross_validation(classifier, backen
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_grid_search_does_not_depend_on_its_jobs(backend, two_blobs):
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("linear-deen", {"sigma": [0.3, 0.9]}),
+        ("xhat-deen", {"sigma": [0.3, 0.9], "epsilon": [0.0, 0.5]}),
+    ],
+    ids=["linear-deen", "xhat-deen"],
+)
+def test_grid_search_does_not_depend_on_its_jobs(classifier, grid, backend, two_blobs):
     X, y = two_blobs
-    classifier = clone(CLASSIFIERS["linear-deen"])
     search = GridSearchCV(
         classifier,
-        {"sigma": [0.3, 0.9]},
+        grid,
         cv=2,
         scoring=CertifiedAccuracyScorer(radius=0.1),
         error_score="raise",

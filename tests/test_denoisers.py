@@ -461,6 +461,96 @@ class TestImages:
             DEENDenoiser(module="conv", max_epochs=1).fit(digits[0][:50])
 
 
+@pytest.fixture(scope="module")
+def copies(moons):
+    """Positions, some of them twice, and noisy copies of the rows there."""
+    rng = np.random.default_rng(5)
+    places = rng.integers(0, len(moons), 100)
+    return places, moons[places] + SIGMA * rng.standard_normal((100, 2))
+
+
+class TestOnTrainingRows:
+    """What a network behind the denoiser is trained on: x̂ that has not seen the row, if it can."""
+
+    @staticmethod
+    def denoise(denoiser, rows, copies, places):
+        denoise = denoiser.denoise_training_on(rows, CPU)
+        denoised = denoise(torch.tensor(copies, dtype=torch.float32), torch.from_numpy(places))
+        assert denoised.dtype == torch.float32
+        return denoised.detach().numpy()
+
+    @staticmethod
+    def exact(fitted, noisy, rows):
+        if isinstance(fitted, ParzenDenoiser):
+            return fitted.denoise_copies(noisy, rows)
+        return fitted.transform(noisy)
+
+    def test_agrees_in_double_precision(self, fitted, moons, copies):
+        places, noisy = copies
+        denoised = self.denoise(fitted, moons, noisy, places)
+        expected = self.exact(fitted, noisy, moons[places])
+        np.testing.assert_allclose(denoised, expected, atol=1e-4)
+
+    @pytest.mark.parametrize("offset", [0.0, 3e5])
+    def test_parzen_leaves_out_the_row_itself(self, moons, copies, offset):
+        """With an offset the rows are coarse in float32, and so is the denoiser's answer."""
+        places, noisy = copies
+        rows, noisy = moons + offset, (noisy + offset).astype(np.float32).astype(float)
+        denoiser = ParzenDenoiser(SIGMA).fit(rows)
+        denoised = self.denoise(denoiser, rows, noisy, places)
+        by_hand = np.array([
+            parzen_denoiser(copy[np.newaxis], SIGMA, np.delete(rows, place, axis=0))[0]
+            for copy, place in zip(noisy, places, strict=True)
+        ])  # fmt: skip
+        tolerance = 1e-5 + np.spacing(np.float32(offset))
+        np.testing.assert_allclose(denoised, by_hand, rtol=0, atol=tolerance)
+        kept = denoiser.denoise_copies(noisy, rows[places])
+        np.testing.assert_allclose(denoised, kept, rtol=0, atol=tolerance)
+        assert np.abs(by_hand - denoiser.transform(noisy)).max() > 0.01
+
+    def test_parzen_leaves_out_one_of_equal_rows(self):
+        rows = np.array([[0.0], [0.0], [2.0]])
+        denoiser = ParzenDenoiser(1.0).fit(rows)
+        places = np.array([0, 1, 2])
+        denoised = self.denoise(denoiser, rows, rows, places)
+        by_hand = 2 * np.exp(-2) / (1 + np.exp(-2))
+        np.testing.assert_allclose(denoised[:, 0], [by_hand, by_hand, 0.0], atol=1e-6)
+
+    def test_other_rows_meet_all_training_rows(self, moons, copies):
+        places, noisy = copies
+        denoiser = ParzenDenoiser(SIGMA).fit(moons[:150])
+        denoised = self.denoise(denoiser, moons, noisy, places)
+        plain, left_out = denoiser.transform(noisy), denoiser.denoise_copies(noisy, moons[places])
+        other = places >= 150
+        assert 20 < other.sum() < 80
+        np.testing.assert_allclose(denoised[other], plain[other], atol=1e-5)
+        np.testing.assert_allclose(denoised[~other], left_out[~other], atol=1e-5)
+
+    def test_positions_are_those_in_the_rows_given(self, moons, copies):
+        """Which may come in another order than those that the denoiser was fitted on."""
+        places, noisy = copies
+        denoiser = ParzenDenoiser(SIGMA).fit(moons)
+        forwards = self.denoise(denoiser, moons, noisy, places)
+        backwards = self.denoise(denoiser, moons[::-1].copy(), noisy, len(moons) - 1 - places)
+        np.testing.assert_array_equal(forwards, backwards)
+
+    def test_is_differentiable(self, fitted, moons, copies):
+        """The slopes are those of x̂ in float64."""
+        places, noisy = copies
+        denoise = fitted.denoise_training_on(moons, CPU)
+        batch = torch.tensor(noisy, dtype=torch.float32, requires_grad=True)
+        weights = torch.tensor([1.0, -2.0])
+        (denoise(batch, torch.from_numpy(places)) @ weights).sum().backward()
+
+        for direction, slope in zip(np.eye(2), batch.grad.numpy().T, strict=True):
+            step = 1e-5 * direction
+            ahead, behind = (
+                self.exact(fitted, noisy + sign * step, moons[places]) for sign in (1, -1)
+            )
+            expected = (ahead - behind) @ weights.numpy() / 2e-5
+            np.testing.assert_allclose(slope, expected, atol=2e-3 * (1 + np.abs(expected).max()))
+
+
 class TestFailedFits:
     def test_interrupt_propagates_and_leaves_nothing_fitted(self, moons):
         denoiser = DEENDenoiser(SIGMA, module=Interrupting, max_epochs=5)

@@ -26,7 +26,9 @@ from smoothlearn import (
     Certificate,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
+    ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    XHATClassifier,
     certify,
 )
 from smoothlearn.nn.networks import mlp
@@ -772,3 +774,114 @@ def test_radius_in_two_stages_exceeds_the_exact_one_no_more_often_than_promised(
     went_on = (certificate.n_draws == 1000).mean()
     assert 0.3 < went_on < 0.7 or (x > -1 and went_on == 0)
     assert wrong(certificate, label, radius) <= allowed(ROWS, failure)
+
+
+# Networks trained for their smoothed use, rebuilt in NumPy from their weights.
+
+
+class Tanh(nn.Sequential):
+    """One hidden layer, with dropout that must not vote."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__(
+            nn.Linear(n_features, 12), nn.Tanh(), nn.Dropout(0.3), nn.Linear(12, n_classes)
+        )
+
+
+def by_hand(classifier, rows):
+    """π(y) = argmax H(x̂(y)) in float64."""
+    w = classifier.weights_
+    if classifier.denoiser_ is not None:
+        rows = classifier.denoiser_.transform(rows)
+    seen = (rows - w["mean"]) * w["scale_in"].astype(float)
+    hidden = np.tanh(seen @ w["network.0.weight"].T + w["network.0.bias"])
+    return (hidden @ w["network.3.weight"].T + w["network.3.bias"]).argmax(axis=1)
+
+
+def sectors(n_rows, seed=0):
+    """Three classes around the middle of a plane."""
+    X = np.random.default_rng(seed).uniform(-2, 2, (n_rows, 2))
+    return X, ((np.arctan2(X[:, 1], X[:, 0]) + np.pi) // (2 * np.pi / 3)).astype(int)
+
+
+def narrow_energy(n_features):
+    return mlp(n_features, 16, 1)
+
+
+XHATS = {
+    "passthrough": "passthrough",
+    "parzen": ParzenDenoiser(),
+    "deen": DEENDenoiser(module=narrow_energy, max_epochs=3),
+}
+
+
+def trained(denoiser, X, y, **params):
+    settings = {"sigma": 0.4, "epsilon": 0.1, "n_attack_steps": 2, "max_epochs": 20, "lr": 0.1}
+    classifier = XHATClassifier(
+        Tanh, denoiser=denoiser, batch_size=32, random_state=0, **settings | DRAWS | params
+    )
+    return classifier.fit(X, y)
+
+
+@pytest.mark.parametrize("denoiser", XHATS.values(), ids=XHATS)
+def test_votes_of_xhat_have_the_law_of_its_network_behind_its_denoiser(denoiser):
+    """Against draws of NumPy's own generator; false alarms with probability 1e-6."""
+    X, y = sectors(200)
+    classifier = trained(denoiser, X, y, n_certify_draws=LAW_DRAWS)
+    rows = sectors(25, seed=1)[0]
+    counts = classifier.certify(rows).counts
+    rng = np.random.default_rng(2)
+    expected = np.empty_like(counts)
+    for i, row in enumerate(rows):
+        said = by_hand(classifier, row + 0.4 * rng.standard_normal((LAW_DRAWS, 2)))
+        expected[i] = np.bincount(said, minlength=3)
+    assert_same_law(counts, expected)
+
+
+def test_radius_of_a_trained_linear_network_is_at_most_its_margin():
+    """Two linear logits and no denoiser: g = π, and the margin is the exact radius."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((ROWS, 3)) * [1.0, 2.0, 0.5] + 1
+    y = (X @ [1.0, 0.4, -1.0] + 0.3 * rng.standard_normal(ROWS) > 0).astype(int)
+    classifier = XHATClassifier(
+        nn.Linear, denoiser="passthrough", sigma=0.5, epsilon=0.2, n_attack_steps=1, max_epochs=3,
+        random_state=0, **DRAWS,
+    ).fit(X, y)  # fmt: skip
+    weights = {name: value.astype(float) for name, value in classifier.weights_.items()}
+    w = (weights["network.weight"][1] - weights["network.weight"][0]) * weights["scale_in"]
+    bias = weights["network.bias"][1] - weights["network.bias"][0]
+    score = (X - weights["mean"]) @ w + bias
+    margin = np.abs(score) / np.linalg.norm(w)
+    certificate = classifier.certify(X)
+    failures = wrong(certificate, (score > 0).astype(int), margin)
+    assert failures <= allowed(ROWS)
+    close = margin < 1.0  # farther rows get all votes, and less than their margin
+    assert close.sum() > 500
+    bad = certificate.radius[close] > margin[close]
+    assert bad.sum() >= stats.binom.ppf(1e-6, close.sum(), 0.07)  # the bound is not wasteful
+
+
+@pytest.mark.parametrize("denoiser", [XHATS["passthrough"], XHATS["parzen"]], ids=list(XHATS)[:2])
+def test_label_of_xhat_changes_nowhere_within_the_radius(denoiser):
+    """g on a grid, by quadrature of π with 16 points a sigma; a lead below 0.03 proves nothing."""
+    sigma, step, far = 0.4, 0.025, 72
+    X, y = sectors(200)
+    classifier = trained(denoiser, X, y, sigma=sigma)
+    ticks = step * np.arange(-200, 201)
+    points = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1)
+    said = by_hand(classifier, points.reshape(-1, 2)).reshape(points.shape[:2])
+    near = ticks[far:-far:2]
+    blur = stats.norm.pdf((near[:, np.newaxis] - ticks) / sigma) * step / sigma
+    p = np.stack([blur @ (said == k) @ blur.T for k in range(3)]).reshape(3, -1)
+    np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-5)
+    clear = np.diff(np.sort(p, axis=0)[1:], axis=0)[0] > 0.03
+    label, points = p.argmax(axis=0)[clear], points[far:-far:2, far:-far:2].reshape(-1, 2)[clear]
+    rows = np.random.default_rng(3).uniform(-2, 2, (400, 2))
+    certificate = classifier.certify(rows)
+    assert certificate.radius.max() < 1.2 <= near.max() - 2
+    distance = np.linalg.norm(points - rows[:, np.newaxis], axis=2)
+    other = label != certificate.label[:, np.newaxis]
+    nearest = np.where(other, distance, np.inf).min(axis=1)
+    assert (certificate.radius > 2 * step).sum() > 200
+    assert (nearest <= certificate.radius).sum() <= allowed(400)
+    assert (nearest <= 2 * certificate.radius).sum() > allowed(400)

@@ -14,9 +14,9 @@ import smoothlearn
 ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
-    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "smoother", "voted",
-    "randomized", "xhat", "bias_points", "smoothed_rows", "locally_biased", "jobs", "metrics",
-    "displays", "datasets",
+    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "smoother",
+    "voted", "randomized", "xhat", "bias_points", "smoothed_rows", "locally_biased", "jobs",
+    "metrics", "robustness", "displays", "datasets",
 )  # fmt: skip
 FOLDERS = {
     "theory": (
@@ -28,9 +28,9 @@ FOLDERS = {
         "predictor",
     ),
     "nn": (
-        "randomness", "networks", "energies", "classifiers", "projection", "convolution", "layers", "graph",
-        "wiring", "bounds", "curvature", "rounding", "lipschitz", "training", "balls", "attacks", "adversarial",
-        "dynamics", "voting",
+        "randomness", "networks", "energies", "classifiers", "projection", "convolution",
+        "layers", "graph", "wiring", "bounds", "curvature", "rounding", "lipschitz", "training",
+        "balls", "attacks", "adversarial", "dynamics", "voting",
     ),
     "datasets": ("source", "mnist", "cifar10", "spirals"),
 }  # fmt: skip

@@ -109,13 +109,7 @@ class SmoothedNet(NeuralNet):
         inputs = self.attacked_inputs(batch, self.share())
         self.module_.train()
         logits = self.module_(inputs)
-        loss = mixture_loss(logits, y).mean()
-        if not loss.isfinite():
-            raise ValueError(
-                f"the training loss is {float(loss.detach())} in epoch {len(self.history)}: the "
-                "module's output, or the training, is not finite; look for divisions and logarithms"
-                " in the module, scale the features, or lower lr"
-            )
+        loss = self.finite(mixture_loss(logits, y).mean())
         loss.backward()
         self.steps_ += 1
         return {"loss": loss.detach(), "y_pred": logits.detach()}
@@ -129,7 +123,17 @@ class SmoothedNet(NeuralNet):
             right = self.module_(noisy).argmax(dim=1) == y.repeat_interleave(noise.shape[1])
             logits = self.module_(attacked)
         self.history.record_batch("valid_acc", float(right.double().mean()))
-        return {"loss": mixture_loss(logits, y).mean(), "y_pred": logits}
+        return {"loss": self.finite(mixture_loss(logits, y).mean()), "y_pred": logits}
+
+    def finite(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss itself; a ValueError where it is NaN or infinite."""
+        if loss.isfinite():
+            return loss
+        raise ValueError(
+            f"the loss is {float(loss.detach())} in epoch {len(self.history)}: the module's "
+            "output, or the training, is not finite; look for divisions and logarithms in the "
+            "module, scale the features, or lower lr"
+        )
 
     def attacked_inputs(self, batch: Any, share: float) -> torch.Tensor:
         """What the module sees after the attack on it, which is made in eval mode."""
@@ -151,10 +155,7 @@ class TrainingBar(Callback):
 
     def __init__(self, n_epochs: int, n_steps: int) -> None:
         self.n_epochs = n_epochs
-        self.n_steps = n_steps
-
-    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
-        self.bar_ = tqdm(total=self.n_steps, unit="step")
+        self.bar_ = tqdm(total=n_steps, unit="step")
 
     def on_epoch_begin(self, net: NeuralNet, **_: Any) -> None:
         self.bar_.set_description(f"epoch {len(net.history)}/{self.n_epochs}")

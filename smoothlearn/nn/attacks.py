@@ -374,5 +374,7 @@ def _value_and_slope(loss: Rowwise, batch: torch.Tensor) -> tuple[torch.Tensor, 
             )
         if not value.requires_grad:
             raise ValueError("loss must be differentiable in its batch; it gave a constant")
-        slope = torch.autograd.grad(value.sum(), point)[0]
+        slope = torch.autograd.grad(value.sum(), point, allow_unused=True)[0]
+        if slope is None:
+            raise ValueError("loss must be differentiable in its batch; it does not depend on it")
     return value.detach(), torch.nan_to_num(slope)

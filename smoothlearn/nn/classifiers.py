@@ -8,10 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from smoothlearn.nn.networks import ConvClassifier, load_weights, mlp, of_images, users_network
+from smoothlearn.nn.networks import (
+    ConvClassifier,
+    ImageShape,
+    load_weights,
+    mlp,
+    of_images,
+    users_network,
+)
 from smoothlearn.nn.randomness import private_torch_rng
-
-ImageShape = tuple[int, int, int]
 
 
 class SoftClassifier(nn.Module):
@@ -64,6 +69,9 @@ def make_classifier(
     else:
         n_inputs = n_features if image_shape is None else image_shape[0]
         network = users_network(module, n_inputs, n_classes)
+        dtypes = {p.dtype for p in network.parameters() if p.is_floating_point()}
+        if dtypes != {torch.float32}:
+            raise TypeError(f"module must have weights of torch.float32, it has {dtypes}")
         if image_shape is not None:
             network = of_images(network, image_shape)
     constants = (n_features,) if image_shape is None else ()
@@ -104,18 +112,31 @@ def load_classifier(
     return classifier
 
 
-def refuse_moods(classifier: SoftClassifier, X: np.ndarray) -> None:
-    """Refuse a classifier whose logits of a row depend on the other rows or on chance.
+def refuse_moods(
+    classifier: SoftClassifier, X: np.ndarray, sigma: float, reloaded: SoftClassifier | None = None
+) -> None:
+    """Refuse a classifier whose logits of a noisy row depend on the other rows or on chance.
 
-    Votes would not be independent.
+    Votes would not be independent. With ``reloaded``, what its saved weights give, refuse one that
+    keeps something elsewhere.
     """
-    rows = torch.from_numpy(X[:64].astype(np.float32)).to(classifier.mean.device)
+    classifier.eval()
+    noise = np.random.default_rng(0).standard_normal((64, X.shape[1]))
+    noisy = X[np.arange(64) % len(X)] + sigma * noise
+    rows = torch.from_numpy(noisy.astype(np.float32)).to(classifier.mean.device)
     with torch.no_grad():
-        together = classifier.eval()(rows)
-        again, apart = classifier(rows), classifier(rows[:2])
-    tolerance = 1e-3 * max(1.0, float(together.abs().max()))
-    if (again - together).abs().max() > tolerance or (apart - together[:2]).abs().max() > tolerance:
-        raise ValueError(
-            "module gives a row other logits beside other rows, or at another time, in eval mode; "
-            "its output must be a function of the row"
-        )
+        together = classifier(rows)
+        tolerance = 1e-3 * max(1.0, float(together.detach().abs().max()))
+        for again, some in ((classifier(rows), slice(None)), (classifier(rows[:2]), slice(2))):
+            if (again - together[some]).abs().max() > tolerance:
+                raise ValueError(
+                    "module gives a row other logits beside other rows, or at another time, in "
+                    "eval mode; its output must be a function of the row"
+                )
+        if reloaded is not None:
+            again = reloaded.to(rows.device)(rows)
+            if (again - together).abs().max() > tolerance:
+                raise ValueError(
+                    "module gives other logits after its weights are saved and loaded; keep all "
+                    "that its output depends on in parameters or in persistent buffers"
+                )

@@ -17,6 +17,7 @@ from torch import nn
 
 from smoothlearn.nn.networks import (
     ConvScalar,
+    ImageShape,
     UNet,
     load_weights,
     mlp,
@@ -150,8 +151,6 @@ class GradientStepEnergy(Energy):
         residual = (1 - pull) * r - self.scale_out * output
         return residual.square().sum(dim=1) / (2 * self.sigma**2)
 
-
-ImageShape = tuple[int, int, int]
 
 #: Energies of tables by name, as functions of the number of features.
 TABLE_ENERGIES: dict[str, Callable[[int], Energy]] = {

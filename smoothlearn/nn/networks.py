@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+ImageShape = tuple[int, int, int]
+
 
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with SiLU between them."""
@@ -23,7 +25,7 @@ def mlp(*sizes: int) -> nn.Sequential:
 class ConvScalar(nn.Sequential):
     """From images (n, channels, height, width) to one scalar each: three convolutions, an MLP."""
 
-    def __init__(self, image_shape: tuple[int, int, int], width: int = 32) -> None:
+    def __init__(self, image_shape: ImageShape, width: int = 32) -> None:
         channels, *size = image_shape
         height, breadth = (ceil(pixels / 4) for pixels in size)
         super().__init__(
@@ -48,7 +50,7 @@ class ConvClassifier(nn.Module):
     Blocks of 2 x 2 pixels become channels first: faster on a CPU than a stride.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, width: int = 32) -> None:
+    def __init__(self, image_shape: ImageShape, n_classes: int, width: int = 32) -> None:
         super().__init__()
         channels, height, breadth = image_shape
         self.pad = nn.ZeroPad2d((0, breadth % 2, 0, height % 2))
@@ -127,6 +129,11 @@ def users_network(module: Any, *sizes: int) -> nn.Module:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError(f"module={module!r} has no parameters to train")
     return network
+
+
+def keep_module(module: Any) -> Any:
+    """What to make the network of again: a copy of an instance, anything else as it is."""
+    return deepcopy(module) if isinstance(module, nn.Module) else module
 
 
 def save_weights(network: nn.Module) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Training of energies: least squares denoising with skorch."""
+"""Training with skorch: noisy batches, schedules, and energies by least squares denoising."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class NoisyBatches:
         self.generator = generator_on(self.rows.device, seed)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch_size)
+        return n_batches(len(self.rows), self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         for batch, noise in self.draws():
@@ -61,7 +61,10 @@ class NoisyBatches:
         else:
             order = torch.arange(len(rows), device=rows.device)
             generator.manual_seed(self.seed % 2**64)
-        for batch in order.split(self.batch_size):
+        batches = list(order.split(self.batch_size))
+        if len(batches) > len(self):
+            batches[-2:] = [torch.cat(batches[-2:])]
+        for batch in batches:
             noise = rows.new_empty((len(batch), self.n_noise, rows.shape[1]))
             yield batch, noise.normal_(generator=generator).mul_(self.sigma)
 
@@ -126,14 +129,24 @@ def split(n_rows: int, validation_fraction: float, seed: int) -> tuple[torch.Ten
     Those held out are repeated, each time for other noise, where they are few.
     """
     order = torch.randperm(n_rows, generator=generator_on(torch.device("cpu"), seed))
-    n_valid = min(round(validation_fraction * n_rows), n_rows - 1)
+    n_valid = n_held_out(n_rows, validation_fraction)
     held_out, kept = order[:n_valid], order[n_valid:]
     return held_out.repeat(math.ceil(_VALIDATION_DRAWS / n_valid) if n_valid else 1), kept
 
 
+def n_held_out(n_rows: int, validation_fraction: float) -> int:
+    """How many rows are held out; at least one is trained on."""
+    return min(round(validation_fraction * n_rows), n_rows - 1)
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """How many batches there are; one row that is left over goes to the last of them."""
+    return max(1, math.ceil((n_rows - 1) / batch_size))
+
+
 def length(max_epochs: int | str, n_rows: int, batch_size: int) -> tuple[int, int]:
     """How many epochs and steps there will be at most."""
-    n_steps = math.ceil(n_rows / batch_size)
+    n_steps = n_batches(n_rows, batch_size)
     n_epochs = max(10, math.ceil(AUTO_STEPS / n_steps)) if max_epochs == "auto" else int(max_epochs)
     return n_epochs, n_epochs * n_steps
 

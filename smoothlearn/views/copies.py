@@ -7,6 +7,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -16,7 +18,8 @@ def per_thread(model: T) -> Callable[[], T]:
 
     def mine() -> T:
         if not hasattr(local, "model"):
-            local.model = deepcopy(model)
+            with torch.inference_mode(False):
+                local.model = deepcopy(model)
         return local.model
 
     return mine

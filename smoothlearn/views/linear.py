@@ -107,9 +107,20 @@ class Linear:
 
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of inputs to class indices on the device."""
+        scores = self._on(device)
+        return lambda batch: self.decide(scores(batch))
+
+    def logits(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The function from a float32 batch of inputs to one score a class, differentiable.
+
+        The class with the largest has the vote.
+        """
+        return self._two_columns()._on(device) if self.two_class else self._on(device)
+
+    def _on(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         weights = torch.tensor(self.weights.T, dtype=torch.float32, device=device)
         offsets = torch.tensor(self.offsets, dtype=torch.float32, device=device)
-        return lambda batch: self.decide(torch.addmm(offsets, batch, weights))
+        return lambda batch: torch.addmm(offsets, batch, weights)
 
     def decide(self, scores: torch.Tensor) -> torch.Tensor:
         """Class indices of a batch of scores."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch import nn
 from smoothlearn.views.affine import Affine, split_affine
 from smoothlearn.views.copies import per_thread
 from smoothlearn.views.linear import Linear
+
+Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,29 +47,57 @@ class Network:
         automatic = self.net.predict_nonlinearity == "auto"
         return automatic and isinstance(self.net.criterion_, nn.BCEWithLogitsLoss)
 
-    def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    def votes(self, device: torch.device) -> Tensors:
         """The function from a float32 batch of raw inputs to class indices on the device."""
+        if not self.is_binary:
+            scores = self._scores(device, _nonlinearity(self.net))
+            return lambda batch: scores(batch).argmax(dim=1)
+        outputs, probabilities = self._outputs(device), _probabilities(self.net)
+        threshold = self.net.threshold
+        return lambda batch: (probabilities(outputs(batch)).reshape(len(batch)) > threshold).long()
+
+    def logits(self, device: torch.device) -> Tensors:
+        """The function from a float32 batch of raw inputs to one score a class, differentiable.
+
+        The class with the largest has the vote. Of two classes with one output the scores are 0
+        and the output, less that at the threshold.
+        """
+        if not self.is_binary:
+            return self._scores(device, _log_likelihood(self.net) or _nonlinearity(self.net))
+        outputs, lead = self._outputs(device), _lead(self)
+
+        def two_columns(batch: torch.Tensor) -> torch.Tensor:
+            score = lead(outputs(batch)).reshape(len(batch), 1)
+            return torch.cat([torch.zeros_like(score), score], dim=1)
+
+        return two_columns
+
+    def _outputs(self, device: torch.device) -> Tensors:
+        """What the module gives for a batch of raw inputs, in eval mode."""
         module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)
         my_module = per_thread(module)
         front = _affine_layer(self.front, device)
-        n_classes = len(self.net.classes_)
-        threshold = getattr(self.net, "threshold", None)
-        outputs = _probabilities(self.net) if threshold is not None else _scores(self.net)
 
-        def vote(batch: torch.Tensor) -> torch.Tensor:
-            output = my_module()(front(batch))
-            output = outputs(output[0] if isinstance(output, tuple) else output)
-            if threshold is not None:
-                return (output.reshape(len(batch)) > threshold).long()
-            output = output.reshape(len(batch), -1)
-            if output.shape[1] != n_classes:
+        def outputs(batch: torch.Tensor) -> torch.Tensor:
+            output: Any = my_module()(front(batch))
+            return output[0] if isinstance(output, tuple) else output
+
+        return outputs
+
+    def _scores(self, device: torch.device, of_outputs: Tensors) -> Tensors:
+        """The function from a batch to what argmax is taken of, (n, n_classes)."""
+        outputs, n_classes = self._outputs(device), len(self.net.classes_)
+
+        def scores(batch: torch.Tensor) -> torch.Tensor:
+            columns = of_outputs(outputs(batch)).reshape(len(batch), -1)
+            if columns.shape[1] != n_classes:
                 raise ValueError(
-                    f"the network has {output.shape[1]} outputs and was fitted on {n_classes} "
+                    f"the network has {columns.shape[1]} outputs and was fitted on {n_classes} "
                     "classes; give it one output a class"
                 )
-            return output.argmax(dim=1)
+            return columns
 
-        return vote
+        return scores
 
 
 def final_estimator(model: Any) -> Any:
@@ -143,7 +174,7 @@ def _predicts_like_skorch(net: Any) -> bool:
     return False
 
 
-def _affine_layer(front: Affine, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def _affine_layer(front: Affine, device: torch.device) -> Tensors:
     linear = torch.tensor(front.linear, dtype=torch.float32, device=device)
     shift = torch.tensor(front.shift, dtype=torch.float32, device=device)
     if not (front.linear != 1).any() and not front.shift.any() and front.linear.ndim == 1:
@@ -153,12 +184,32 @@ def _affine_layer(front: Affine, device: torch.device) -> Callable[[torch.Tensor
     return lambda batch: torch.addmm(shift, batch, linear.T)
 
 
-def _scores(net: NeuralNet) -> Callable[[torch.Tensor], torch.Tensor]:
+def _nonlinearity(net: NeuralNet) -> Tensors:
     """What argmax is taken of: skorch's own nonlinearities keep the order, a user's may not."""
     return net.predict_nonlinearity if callable(net.predict_nonlinearity) else nn.Identity()
 
 
-def _probabilities(net: NeuralNetBinaryClassifier) -> Callable[[torch.Tensor], torch.Tensor]:
+def _log_likelihood(net: NeuralNetClassifier) -> Tensors | None:
+    """The logarithm where skorch takes it of the module's probabilities in the loss, else None."""
+    trained_so = type(net).get_loss is NeuralNetClassifier.get_loss
+    if callable(net.predict_nonlinearity) or not trained_so:
+        return None
+    if not isinstance(net.criterion_, nn.NLLLoss):
+        return None
+    return lambda output: output.clamp(min=torch.finfo(output.dtype).tiny).log()
+
+
+def _lead(network: Network) -> Tensors:
+    """By how much the output of two classes is above that at the threshold."""
+    threshold = network.net.threshold
+    if network.gives_logits and 0 < threshold < 1:
+        offset = math.log(threshold) - math.log1p(-threshold)
+        return lambda output: output - offset
+    probabilities = _probabilities(network.net)
+    return lambda output: probabilities(output) - threshold
+
+
+def _probabilities(net: NeuralNetBinaryClassifier) -> Tensors:
     if callable(net.predict_nonlinearity):
         return lambda output: net.predict_nonlinearity(output).reshape(len(output), -1)[:, -1]
     if net.predict_nonlinearity == "auto" and isinstance(net.criterion_, nn.BCEWithLogitsLoss):

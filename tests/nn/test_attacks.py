@@ -10,8 +10,11 @@ from torch import nn
 from smoothlearn.nn.attacks import (
     attack_all,
     bias_lead,
+    last_step,
     locally_biased_losses,
+    mixture_loss,
     projected_gradient,
+    smoothed_loss,
     smoothed_margin,
 )
 
@@ -219,6 +222,171 @@ def test_bad_input(change, problem):
     arguments = {"loss": waves, "X": torch.zeros(3, 2), "epsilon": 1.0, "norm": 2} | change
     with pytest.raises(ValueError, match=problem):
         projected_gradient(**arguments)
+
+
+class Counted:
+    """A loss that keeps the points it was asked for."""
+
+    def __init__(self, loss):
+        self.loss, self.points = loss, []
+
+    def __call__(self, x):
+        self.points.append(x.detach().clone())
+        return self.loss(x)
+
+
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_the_last_point_is_a_candidate_too(n_steps):
+    loss = Counted(lambda x: x[:, 0])
+    found = projected_gradient(loss, torch.zeros(1, 2), epsilon=1.0, norm=2, n_steps=n_steps)
+    assert len(loss.points) == n_steps + 1
+    assert torch.equal(found, loss.points[-1])
+
+
+class TestLastStep:
+    """The attack of adversarial training: all steps, and where they end."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("step_size", [None, 7.0])
+    def test_all_iterates_are_in_the_ball(self, dtype, step_size):
+        X, loss = 100 + normal(50, 4).to(dtype), Counted(waves)
+        found = last_step(loss, X, epsilon=0.3, n_steps=5, step_size=step_size)
+        assert found.dtype == dtype
+        for points in [*loss.points, found]:
+            distance = torch.linalg.norm(points.double() - X.double(), dim=1)
+            assert (distance <= 0.3).all()
+        assert (distance > 0.29).any()
+
+    @pytest.mark.parametrize("n_steps", [1, 3, 10])
+    def test_raises_a_convex_loss(self, n_steps):
+        X, centres = normal(30, 4), normal(30, 4, seed=1)
+        loss = Counted(lambda x: (x - centres).square().sum(dim=1))
+        found = last_step(loss, X, epsilon=0.5, n_steps=n_steps)
+        assert len(loss.points) == n_steps
+        assert torch.equal(loss.points[0], X)
+        values = torch.stack([loss.loss(points) for points in [*loss.points, found]])
+        assert (values.diff(dim=0) > -1e-12).all()
+        assert (values[-1] > values[0] + 0.2).all()
+
+    @pytest.mark.parametrize("step_size", [None, 0.2])
+    def test_agrees_with_a_loop(self, step_size):
+        module, X = network(), normal(8, 3)
+        radii = torch.linspace(0, 1.4, 8, dtype=torch.float64)
+        found = last_step(
+            lambda x: module(x)[:, 0], X, epsilon=radii, n_steps=6, step_size=step_size
+        )
+        for x, radius, arrived in zip(X, radii, found, strict=True):
+            delta, step = torch.zeros(3).double(), step_size or 2.5 * radius / 6
+            for _ in range(6):
+                delta = delta.requires_grad_()
+                (slope,) = torch.autograd.grad(module((x + delta)[None]).sum(), delta)
+                delta = delta.detach() + step * slope / slope.norm()
+                delta = delta * min(1.0, radius / delta.norm())
+            torch.testing.assert_close(arrived, x + delta, rtol=0, atol=1e-12)
+
+    def test_gives_the_last_point_even_where_it_is_worse(self):
+        found = last_step(
+            lambda x: -x[:, 0].abs(), torch.full((1, 1), 0.1), epsilon=1.0, n_steps=1, step_size=0.5
+        )
+        torch.testing.assert_close(found, torch.tensor([[-0.4]]))
+
+    def test_rows_without_a_slope_stay(self):
+        X = normal(3, 2)
+        found = last_step(lambda x: x[:, 0].abs() * X[:, 1].new_tensor([1, 0, 1]), X,
+                          epsilon=1.0, n_steps=3)  # fmt: skip
+        assert torch.equal(found[1], X[1])
+        assert (found[[0, 2]] != X[[0, 2]]).any(dim=1).all()
+
+    def test_where_the_slope_is_nan_a_row_stays(self):
+        X = torch.tensor([[-1.0, 0.0], [4.0, 0.0]])
+        found = last_step(lambda x: x[:, 0].sqrt(), X, epsilon=1.0, n_steps=2)
+        torch.testing.assert_close(found, torch.tensor([[-1.0, 0.0], [5.0, 0.0]]))
+
+    @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+    def test_leaves_no_gradients(self, mode):
+        module, X = network(), normal(5, 3).requires_grad_()
+        with mode():
+            found = last_step(lambda x: module(x)[:, 0], X, epsilon=0.5, n_steps=2)
+        assert not found.requires_grad
+        assert X.grad is None
+        assert all(p.grad is None for p in module.parameters())
+
+    @pytest.mark.parametrize(
+        ("change", "kind", "problem"),
+        [
+            ({"n_steps": 0}, ValueError, "n_steps must be an int >= 1, got 0"),
+            ({"n_steps": 2.0}, ValueError, "n_steps must be an int >= 1, got 2.0"),
+            ({"step_size": 0.0}, ValueError, "step_size must be finite and > 0"),
+            ({"epsilon": -1.0}, ValueError, "epsilon must be finite and >= 0"),
+            ({"epsilon": torch.ones(2)}, ValueError, "epsilon must be a number, or one for each"),
+            ({"norm": 3}, ValueError, "norm"),
+            ({"X": torch.full((3, 2), torch.nan)}, ValueError, "X must be finite"),
+            ({"X": torch.zeros(3, 2, dtype=torch.int64)}, TypeError, "X must hold floats"),
+            ({"loss": lambda x: x}, ValueError, r"one number a row, of shape \(3,\)"),
+        ],
+    )
+    def test_bad_input(self, change, kind, problem):
+        arguments = {"loss": waves, "X": torch.zeros(3, 2), "epsilon": 1.0, "n_steps": 2} | change
+        with pytest.raises(kind, match=problem):
+            last_step(**arguments)
+
+
+def mean_probability_loss(logits, y):
+    """Eq. 14 of Saremi & Srivastava 2020 with the mean of Eq. 13, from logits (n, m, classes)."""
+    powers = np.exp(logits.astype(np.longdouble))
+    probabilities = powers / powers.sum(axis=2, keepdims=True)
+    return -np.log(probabilities.mean(axis=1)[np.arange(len(y)), y]).astype(float)
+
+
+class TestSmoothedLoss:
+    """Minus the log of a mean of probabilities, over noise that is given."""
+
+    @pytest.mark.parametrize("m", [1, 3])
+    def test_is_eq_14(self, m):
+        module, x, noise = nn.Tanh(), normal(5, 4), normal(5, m, 4, seed=1)
+        y = torch.tensor([0, 1, 2, 3, 1])
+        logits = np.array([[np.tanh((x[i] + noise[i, j]).numpy()) for j in range(m)]
+                           for i in range(5)])  # fmt: skip
+        expected = mean_probability_loss(5 * logits, y.numpy())
+        loss = smoothed_loss(lambda noisy: 5 * module(noisy), y, noise)
+        np.testing.assert_allclose(loss(x).numpy(), expected, rtol=1e-12)
+        flat = torch.tensor(5 * logits).flatten(0, 1)
+        np.testing.assert_allclose(mixture_loss(flat, y).numpy(), expected, rtol=1e-12)
+
+    def test_the_copies_of_a_row_stand_side_by_side(self):
+        x, noise = normal(4, 2), normal(4, 3, 2, seed=1)
+        seen = []
+        smoothed_loss(lambda noisy: seen.append(noisy) or noisy, torch.zeros(4).long(), noise)(x)
+        expected = [x[i] + noise[i, j] for i in range(4) for j in range(3)]
+        assert torch.equal(seen[0], torch.stack(expected))
+
+    def test_is_not_the_mean_of_the_losses_of_the_copies(self):
+        logits = torch.tensor([[0.0, 4.0], [0.0, -4.0]])
+        both = torch.nn.functional.cross_entropy(logits, torch.zeros(2).long())
+        assert mixture_loss(logits, torch.tensor([0])).item() < both.item() / 2
+
+    def test_large_logits(self):
+        logits = torch.tensor([[1e4, 0.0], [0.0, 0.0], [1e4, 0.0], [1e4, 0.0]], requires_grad=True)
+        naive = -logits.softmax(dim=1).reshape(2, 2, 2).mean(dim=1)[:, 1].log()
+        assert naive[1].isinf()
+        value = mixture_loss(logits, torch.tensor([1, 1]))
+        torch.testing.assert_close(value, torch.tensor([np.log(4), 1e4], dtype=torch.float32))
+        (slope,) = torch.autograd.grad(value.sum(), logits)
+        expected = torch.tensor([[0.0, 0.0], [0.5, -0.5], [0.5, -0.5], [0.5, -0.5]])
+        torch.testing.assert_close(slope, expected, rtol=0, atol=1e-3)  # 1e4 in float32
+
+    @pytest.mark.parametrize("m", [1, 3])
+    def test_its_gradient_is_that_of_finite_differences(self, m):
+        module, noise = network(), normal(5, m, 3, seed=1)
+        wide = normal(1, 4, seed=2)
+        loss = smoothed_loss(lambda x: module(x) * wide, torch.tensor([0, 1, 2, 3, 0]), noise)
+        x = normal(5, 3, seed=3).requires_grad_()
+        assert torch.autograd.gradcheck(loss, x)
+
+    def test_the_noise_stays_the_same(self):
+        loss = smoothed_loss(lambda x: x, torch.tensor([0, 1]), normal(2, 3, 2))
+        x = normal(2, 2, seed=1)
+        assert torch.equal(loss(x), loss(x))
 
 
 def test_all_attacks_give_the_first_success_and_leave_other_rows():

@@ -1,6 +1,7 @@
 """Denoising training: what batches hold, what is kept, and what a run depends on."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.utils.data import TensorDataset
 from smoothlearn.nn.energies import GradientStepEnergy, initialise
 from smoothlearn.nn.networks import mlp
 from smoothlearn.nn.randomness import generator_on, private_torch_rng
-from smoothlearn.nn.training import NoisyBatches, train_denoiser
+from smoothlearn.nn.training import NoisyBatches, length, read_history, split, train_denoiser
 
 CPU = torch.device("cpu")
 SIGMA = 0.4
@@ -84,6 +85,67 @@ def test_noise_is_sigma_times_a_standard_normal_that_no_row_shares():
     assert noise.mean().abs() < 6 / math.sqrt(noise.numel())
     assert float(noise.square().mean()) == pytest.approx(1, abs=6 * math.sqrt(2 / noise.numel()))
     assert len(torch.unique(noise.round(decimals=2), dim=0)) > 9000
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_draws_of_a_row_are_independent(shuffle):
+    loader = batches(n=4000, sigma=0.3, shuffle=shuffle, size=64)
+    loader.n_noise = 3
+    passed = list(loader.draws())
+    assert torch.equal(torch.cat([rows for rows, _ in passed]).sort().values, torch.arange(4000))
+    noise = torch.cat([noise for _, noise in passed])
+    assert noise.shape == (4000, 3, 2)
+    # Six standard errors of 21 entries, each below 2e-9 by chance.
+    correlation = torch.corrcoef(noise.flatten(1).T)
+    assert (correlation - torch.eye(6)).abs().max() < 6 / math.sqrt(4000)
+    assert (noise.std(dim=0) / 0.3 - 1).abs().max() < 6 / math.sqrt(2 * 4000)
+    again = torch.cat([noise for _, noise in loader.draws()])
+    assert torch.equal(noise, again) is not shuffle
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "fraction", "n_valid", "n_repeats"),
+    [
+        (2000, 0.0, 0, 1),
+        (2000, 0.1, 200, 3),
+        (2000, 0.5, 1000, 1),
+        (10, 0.1, 1, 512),
+        (10, 0.99, 9, 57),
+        (4, 0.1, 0, 1),
+        (1, 0.5, 0, 1),
+    ],
+)
+def test_rows_are_held_out_and_repeated_where_they_are_few(n_rows, fraction, n_valid, n_repeats):
+    state = torch.get_rng_state()
+    held_out, kept = split(n_rows, fraction, 2**100)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(held_out) == n_valid * n_repeats
+    assert torch.equal(torch.cat([held_out.unique(), kept]).sort().values, torch.arange(n_rows))
+    assert held_out.unique(return_counts=True)[1].tolist() == [n_repeats] * n_valid
+    if n_rows == 2000:
+        assert not torch.equal(kept, split(n_rows, fraction, 1)[1])
+        assert torch.equal(kept, split(n_rows, fraction, 2**100)[1])
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "n_rows", "expected"),
+    [
+        (3, 100, (3, 12)),
+        (3, 96, (3, 9)),
+        ("auto", 96, (1334, 4002)),
+        ("auto", 32_000, (10, 10_000)),
+    ],
+)
+def test_how_long_a_training_is(max_epochs, n_rows, expected):
+    assert length(max_epochs, n_rows, 32) == expected
+
+
+def test_the_history_is_that_of_finished_epochs():
+    row = {"epoch": 1, "train_loss": np.float32(0.5), "dur": 1, "batches": []}
+    rows = read_history(SimpleNamespace(history=[row, {"epoch": 2, "train_loss": 0.1}]),
+                        ("epoch", "train_loss", "valid_loss", "dur"))  # fmt: skip
+    assert rows == [{"epoch": 1, "train_loss": 0.5, "dur": 1.0}]
+    assert type(rows[0]["train_loss"]) is float
 
 
 def test_training_denoises_better():
@@ -217,3 +279,10 @@ def test_training_on_cuda():
     losses = column(history, "valid_loss")
     assert min(losses) < 0.85 * losses[0]
     assert next(energy.parameters()).is_cuda
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2])])
+def test_no_batch_has_one_row_beside_others(n, sizes):
+    made = batches(n)
+    assert [len(x) for x, _ in made] == sizes
+    assert len(made) == len(sizes)
