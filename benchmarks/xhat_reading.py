@@ -115,7 +115,7 @@ def best_over_sigma(
     best: dict[str, dict] = {}
     for method in CORNERS:
         rows = [row for row in table if row["method"] == method and row["sigma"] in sigmas]
-        for radius in map(str, radii):
+        for radius in map(str, radii if rows else ()):
             one = max(rows, key=lambda row: row["accuracy_lower_upper"][radius][0])
             best.setdefault(method, {})[radius] = {
                 "accuracy_lower_upper": one["accuracy_lower_upper"][radius],

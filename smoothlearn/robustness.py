@@ -251,7 +251,7 @@ def _losses(
     scale = scale.repeat_interleave(noise.shape[1])[:, None]
 
     def loss(seen: Tensors) -> Rowwise:
-        return smoothed_loss(lambda noisy: scale * scores(seen(noisy.float())), y, noise)
+        return smoothed_loss(lambda noisy: scale * scores(seen(noisy.float())).double(), y, noise)
 
     return [loss(denoised)] if denoise is None else [loss(denoised), loss(past)]
 

@@ -539,3 +539,25 @@ class TestBadInput:
             random_state=np.random.RandomState(0),
         )
         assert found.radius == 0.5
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2])
+def test_far_rows_of_both_classes_are_reached(sigma):
+    """Where softmax has rounded the loss of a row to 0, single precision has no gradient left."""
+    rows, labels = np.array([[2.0, 0.0], [-2.0, 0.0], [3.0, 1.0], [-3.0, 1.0]]), [1, 0, 1, 0]
+    linear = LogisticRegression().fit(rows, labels)
+    linear.coef_, linear.intercept_ = np.array([[1.0, 0.0]]), np.array([0.0])
+    smoother = RandomizedSmoothingClassifier(FrozenEstimator(linear), sigma=sigma)
+    found = robust_accuracy(smoother.fit(rows, labels), rows, labels, radius=4.0, random_state=0)
+    assert found.attacked == found.certified == 0
+
+
+def test_rows_on_the_boundary_of_an_exact_classifier_are_in_doubt():
+    rows, labels = np.array([[1.0], [-1.0]]), [1, 0]
+    linear = LogisticRegression().fit(rows, labels)
+    linear.coef_, linear.intercept_ = np.array([[1.0]]), np.array([0.0])
+    smoother = RandomizedSmoothingClassifier(FrozenEstimator(linear)).fit(rows, labels)
+    assert smoother.abstains([[0.0], [0.5]]).tolist() == [True, False]
+    np.testing.assert_array_equal(
+        smoother.abstains([[0.0], [0.5]]), smoother.certify([[0.0], [0.5]]).abstained
+    )
