@@ -61,9 +61,8 @@ class XHATClassifier(VotedSmoother):
         with the number of features (with an ``image_shape``, of channels) and of classes; it gives
         a module from rows (n, d), or images, to logits (n, n_classes). An instance is copied.
     denoiser : denoiser, "passthrough" or None
-        Gives x̂. None means ``DEENDenoiser()``, "passthrough" leaves the noise in. It is cloned,
-        handed ``sigma`` and fitted on the rows of X; its own ``sigma`` must be None or the same. In
-        a ``FrozenEstimator`` it is not refitted: fit it on more rows, without labels, before.
+        Gives x̂, as in :class:`~smoothlearn.EmpiricalBayesSmoothedClassifier`. To use more rows than
+        there are labels for, fit it before, in a ``FrozenEstimator``.
     sigma : float
         Standard deviation of the noise, in the units of X.
     epsilon : float
