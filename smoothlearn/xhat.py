@@ -46,12 +46,14 @@ class XHATClassifier(VotedSmoother):
     with the maximum approached by projected gradient steps that hold the noise and differentiate
     :math:`\hat x`. It is certified as :class:`~smoothlearn.EmpiricalBayesSmoothedClassifier` is.
 
-    ========================== ========================== ====================
-    ..                         ``epsilon=0``              ``epsilon > 0``
-    ========================== ========================== ====================
-    ``denoiser="passthrough"`` Gaussian augmentation [2]_ SmoothAdv [3]_
-    a denoiser                 XHAT₀                      XHAT_ε
-    ========================== ========================== ====================
+    ========================== ===================== ===============
+    ..                         ``epsilon=0``         ``epsilon > 0``
+    ========================== ===================== ===============
+    ``denoiser="passthrough"`` Gaussian augmentation SmoothAdv
+    a denoiser                 XHAT₀                 XHAT_ε
+    ========================== ===================== ===============
+
+    Gaussian augmentation is the training of [2]_, SmoothAdv that of [3]_.
 
     Parameters
     ----------
