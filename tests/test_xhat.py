@@ -340,7 +340,9 @@ class TestModules:
         with pytest.raises(ValueError, match="does not depend on it"):
             xhat(module=lambda d, k: Constant(k)).fit(*blobs)
 
-    @pytest.mark.parametrize("denoiser", ["passthrough", ParzenDenoiser()])
+    @pytest.mark.parametrize(
+        "denoiser", ["passthrough", ParzenDenoiser(), DEENDenoiser(max_epochs=1)]
+    )
     def test_inference_mode_changes_nothing(self, denoiser, blobs):
         expected = xhat(denoiser=denoiser).fit(*blobs).certify(blobs[0]).counts
         with torch.inference_mode():
