@@ -120,7 +120,7 @@ def summarise(study: Study, found: dict, preset: str) -> dict:
     }
 
 
-def print_tables(study: Study, report: dict) -> None:
+def print_best(study: Study, report: dict) -> None:
     sigmas = ", ".join(map(str, report["sigmas_of_all"]))
     print(f"\n{report['data']}, certified accuracy, percent [95 %], best over sigma {sigmas}")
     print(f"{'radius':<26}" + "".join(f"{r:>27}" for r in study.radii))
@@ -133,6 +133,11 @@ def print_tables(study: Study, report: dict) -> None:
     if report["data"] == "mnist":
         for name, percents in PAPER.items():
             print(f"{name:<26}" + "".join(f"{percent:>27}" for percent in percents))
+
+
+def print_tables(study: Study, report: dict) -> None:
+    if report["best_over_sigma_of_all"]:
+        print_best(study, report)
     print("\nEvery sigma:")
     for row in report["accuracy"]:
         cells = " / ".join(f"{cell[0]:.1f}" for cell in row["accuracy_lower_upper"].values())

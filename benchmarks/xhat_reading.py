@@ -169,5 +169,6 @@ def paired_verdicts(
     for other in others:
         both = [s for m, s in certified if m == other and ("XHAT_ε", s) in certified]
         best = best_over_sigma(table, radii, both)
-        verdicts += [compare(r, s, other, best) for s in (*sorted(both), None) for r in radii]
+        sigmas = [*sorted(both), None] if both else []
+        verdicts += [compare(r, s, other, best) for s in sigmas for r in radii]
     return verdicts
