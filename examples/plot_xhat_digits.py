@@ -111,5 +111,6 @@ print(f"wrote {output}")
 # %%
 # At radius 0.25 the four are within three points, and the denoiser helps a little. From 0.5 on the
 # order is XHAT_ε > SmoothAdv > XHAT₀ > Gaussian augmentation: attacks in training make most of the
-# difference, and the denoiser adds two to five points to either. XHAT_ε against SmoothAdv, 52.2 to
-# 49.4 percent at 0.5, is 18 digits against 4. (2026-11-21, x86-64, torch 2.13.0 on the CPU.)
+# difference, and the denoiser adds two to five points to either. XHAT_ε against SmoothAdv, 52.6 to
+# 50.2 percent at 0.5, is 20 digits against 8. (2026-11-21, x86-64, torch 2.13.0 with two threads;
+# with one thread it is 18 against 4.)
