@@ -10,9 +10,9 @@ interrupted, or that ended after ``--minutes``, goes on where it stopped when it
 results are written when all stages are there. The cpu preset takes about 70 minutes on two cores.
 ``more`` certifies XHAT_ε on more test images with fewer draws, in ten minutes after it. The gpu
 preset has the paper's 16 attack steps, all test images and up to a million draws; it has not been
-run so far.
-``--quick`` does the same with scikit-learn's 8 x 8 digits in a minute; ``--draw`` draws the figures
-of results that are there. Settings were chosen on training images that were held out.
+run so far. Stages know the settings that they depend on, not the code: after a change of the
+package start with an empty ``--keep``. ``--quick`` does the same with scikit-learn's 8 x 8 digits in a
+minute; ``--draw`` draws the figures of results that are there.
 """
 
 import argparse

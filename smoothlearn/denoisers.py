@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from math import prod
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -36,7 +36,7 @@ from smoothlearn.nn.randomness import (
     spawn_seeds,
     torch_device,
 )
-from smoothlearn.nn.training import train_denoiser
+from smoothlearn.nn.training import check_training, train_denoiser
 from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
 from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
 from smoothlearn.views.affine import Affine
@@ -322,7 +322,9 @@ class DEENDenoiser(_Denoiser):
             neither one scalar a row nor as many numbers as it gets.
         """
         X, sigma = self._start_fit(X)
-        self._check_training()
+        check_training(self)
+        if self.patience is not None:
+            check_scalar(self.patience, "patience", Integral, min_val=1)
         image_shape = as_image_shape(self.image_shape, X.shape[1])
         device = torch_device(self.device)
         seeds = spawn_seeds(self.random_state, ("module", "start", "training"))
@@ -355,22 +357,6 @@ class DEENDenoiser(_Denoiser):
         self.image_shape_ = image_shape
         self.sigma_ = sigma
         return self
-
-    def _check_training(self) -> None:
-        if self.max_epochs != "auto":
-            check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
-        check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
-        as_finite("lr", self.lr)
-        check_scalar(
-            self.validation_fraction,
-            "validation_fraction",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="left",
-        )
-        if self.patience is not None:
-            check_scalar(self.patience, "patience", Integral, min_val=1)
 
     def _load(self) -> Energy:
         with torch.inference_mode(False):

@@ -22,7 +22,7 @@ from smoothlearn.nn.classifiers import (
 )
 from smoothlearn.nn.networks import ImageShape, keep_module, save_weights
 from smoothlearn.nn.randomness import private_torch_rng, spawn_seeds, torch_device
-from smoothlearn.nn.training import n_held_out
+from smoothlearn.nn.training import check_training, n_held_out
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
@@ -292,20 +292,14 @@ class XHATClassifier(VotedSmoother):
         return Attack(epsilon, int(self.n_attack_steps), step)
 
     def _check_settings(self) -> None:
-        for name in ("n_noise", "batch_size"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        if self.max_epochs != "auto":
-            check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
+        check_training(self)
+        check_scalar(self.n_noise, "n_noise", Integral, min_val=1)
         if not callable(self.optimizer):
             raise TypeError(
                 f"optimizer must be a class of torch.optim or a function, got {self.optimizer!r}"
             )
-        as_finite("lr", self.lr)
-        for name in ("epsilon_warm_up", "validation_fraction"):
-            check_scalar(getattr(self, name), name, Real)
-            as_probability(name, getattr(self, name))
-        if self.validation_fraction == 1:
-            raise ValueError("validation_fraction must be less than 1 to leave rows to train on")
+        check_scalar(self.epsilon_warm_up, "epsilon_warm_up", Real)
+        as_probability("epsilon_warm_up", self.epsilon_warm_up)
         check_scalar(self.early_stopping, "early_stopping", (bool, np.bool_, Integral), min_val=0)
 
     def _checked_weights(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
@@ -15,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from smoothlearn.nn.energies import Energy
 from smoothlearn.nn.randomness import generator_on
+from smoothlearn.theory.arguments import as_finite, as_probability
 
 #: ``max_epochs="auto"`` is as many epochs as make about so many steps, and at least ten.
 AUTO_STEPS = 4000
@@ -121,6 +124,18 @@ def train_denoiser(
     )
     run(net.initialize(), TensorDataset(rows[kept]))
     return read_history(net, ("epoch", "train_loss", "valid_loss", "dur"))
+
+
+def check_training(estimator: Any) -> None:
+    """Check ``max_epochs``, ``lr``, ``batch_size`` and ``validation_fraction`` of an estimator."""
+    if estimator.max_epochs != "auto":
+        check_scalar(estimator.max_epochs, "max_epochs", Integral, min_val=1)
+    as_finite("lr", estimator.lr)
+    check_scalar(estimator.batch_size, "batch_size", Integral, min_val=1)
+    check_scalar(estimator.validation_fraction, "validation_fraction", Real)
+    as_probability("validation_fraction", estimator.validation_fraction)
+    if estimator.validation_fraction == 1:
+        raise ValueError("validation_fraction must be less than 1 to leave rows to train on")
 
 
 def split(n_rows: int, validation_fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
