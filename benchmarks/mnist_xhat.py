@@ -11,8 +11,8 @@ results are written when all stages are there. The cpu preset takes about 70 min
 ``more`` certifies XHAT_ε on more test images with fewer draws, in ten minutes after it. The gpu
 preset has the paper's 16 attack steps, all test images and up to a million draws; it has not been
 run so far. Stages know the settings that they depend on, not the code: after a change of the
-package start with an empty ``--keep``. ``--quick`` does the same with scikit-learn's 8 x 8 digits in a
-minute; ``--draw`` draws the figures of results that are there.
+package start with an empty ``--keep``. ``--quick`` does the same with scikit-learn's 8 x 8 digits
+in a minute; ``--draw`` draws the figures of results that are there.
 """
 
 import argparse
