@@ -23,7 +23,8 @@ from smoothlearn.bases import (
     trusted_kind,
 )
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import DEFAULT_SIGMA, Denoise, fit_denoiser
+from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
+from smoothlearn.denoisers.fitting import fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
 from smoothlearn.smoother import MetaSmoother
 from smoothlearn.theory.arguments import as_finite, warn_raw_pixels

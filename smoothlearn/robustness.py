@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
-from smoothlearn.denoisers import Denoise
+from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.attacks import Rowwise, projected_gradient, smoothed_loss
 from smoothlearn.nn.randomness import generator_on, spawn_seeds, torch_device
 from smoothlearn.nn.voting import CHUNK, CHUNK_ENTRIES, row_seeds

@@ -15,7 +15,7 @@ from sklearn.utils import check_scalar
 
 from smoothlearn.bases import Ballot
 from smoothlearn.certificates import Certificate
-from smoothlearn.denoisers import Denoise
+from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.randomness import torch_device
 from smoothlearn.nn.voting import count_votes, row_seeds
 from smoothlearn.smoother import Smoother

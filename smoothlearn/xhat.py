@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 
 from smoothlearn.bases import Ballot, as_votes
-from smoothlearn.denoisers import DEFAULT_SIGMA, Denoise, as_image_shape, fit_denoiser
+from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
+from smoothlearn.denoisers.fitting import fit_denoiser
 from smoothlearn.nn.adversarial import Attack, train_classifier
 from smoothlearn.nn.classifiers import (
     SoftClassifier,
@@ -20,7 +21,7 @@ from smoothlearn.nn.classifiers import (
     make_classifier,
     refuse_moods,
 )
-from smoothlearn.nn.networks import ImageShape, keep_module, save_weights
+from smoothlearn.nn.networks import ImageShape, as_image_shape, keep_module, save_weights
 from smoothlearn.nn.randomness import private_torch_rng, spawn_seeds, torch_device
 from smoothlearn.nn.training import check_training, n_held_out
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels

@@ -19,9 +19,12 @@ ORDER = (
     "metrics", "robustness", "displays", "datasets",
 )  # fmt: skip
 FOLDERS = {
+    "denoisers": (
+        "base", "deen", "parzen", "fitting", "two_level", "walk_jump", "attractor",
+    ),
     "theory": (
         "arguments", "norms", "binomial", "stopping", "gaussian", "bayes", "screens", "neighbors",
-        "locally_biased", "activations", "lipschitz",
+        "locally_biased", "activations", "lipschitz", "spheres",
     ),
     "views": (
         "copies", "affine", "expansion", "linear", "gamma", "radial", "ridge", "kernel", "network",
@@ -32,6 +35,7 @@ FOLDERS = {
         "layers", "graph", "wiring", "bounds", "curvature", "rounding", "lipschitz", "training",
         "balls", "attacks", "adversarial", "dynamics", "voting",
     ),
+    "displays": ("accuracy", "votes", "denoising", "energy", "spheres"),
     "datasets": ("source", "mnist", "cifar10", "spirals"),
 }  # fmt: skip
 #: Imported where they are used, and nowhere else.

@@ -725,7 +725,7 @@ class TestInterrupts:
             raise KeyboardInterrupt
 
         classifier = xhat(denoiser=DEENDenoiser(max_epochs=1)).fit(*blobs)
-        monkeypatch.setattr("smoothlearn.denoisers.train_denoiser", interrupt)
+        monkeypatch.setattr("smoothlearn.denoisers.deen.train_denoiser", interrupt)
         with pytest.raises(KeyboardInterrupt):
             classifier.fit(*blobs)
         with pytest.raises(NotFittedError):

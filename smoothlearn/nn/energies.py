@@ -62,14 +62,16 @@ class Energy(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define energy(y)")
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return y - self.sigma**2 * self.field(y)[1]
+
+    def field(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The energy, of shape (n,), and its gradient, of shape (n, d)."""
         differentiable = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             point = y if differentiable and y.requires_grad else leaf(y)
-            slope = torch.autograd.grad(
-                self.energy(point).sum(), point, create_graph=differentiable
-            )[0]
-            denoised = point - self.sigma**2 * slope
-        return denoised if differentiable else denoised.detach()
+            energy = self.energy(point)
+            slope = torch.autograd.grad(energy.sum(), point, create_graph=differentiable)[0]
+        return (energy, slope) if differentiable else (energy.detach(), slope.detach())
 
     def precondition(self, X: np.ndarray, sigma: float) -> None:
         r"""Set the constants of Karras et al. (2022) for these data and this noise.

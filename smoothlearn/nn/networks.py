@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,28 @@ def _channels_last(images: torch.Tensor) -> torch.Tensor:
 def of_images(network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
     """A network of images as one of flat rows, with the same output."""
     return nn.Sequential(nn.Unflatten(1, shape), network)
+
+
+def as_image_shape(image_shape: Any, n_features: int) -> ImageShape | None:
+    """(channels, height, width), checked against the number of features."""
+    if image_shape is None:
+        return None
+    shape = tuple(image_shape) if isinstance(image_shape, tuple | list) else ()
+    whole = all(
+        isinstance(size, Integral) and not isinstance(size, bool) and int(size) > 0
+        for size in shape
+    )
+    if len(shape) not in (2, 3) or not whole:
+        raise ValueError(
+            "image_shape must be (height, width) or (channels, height, width), in whole pixels, "
+            f"got {image_shape!r}"
+        )
+    if prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape={image_shape!r} has {prod(shape)} pixels, X has {n_features} features"
+        )
+    channels, height, width = (1, *shape) if len(shape) == 2 else shape
+    return int(channels), int(height), int(width)
 
 
 def users_network(module: Any, *sizes: int) -> nn.Module:

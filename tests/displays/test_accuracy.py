@@ -1,4 +1,4 @@
-"""Displays store the certificate's numbers and draw them."""
+"""The curve of certified accuracy shows the certificate's numbers."""
 
 from dataclasses import replace
 
@@ -23,12 +23,6 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 LIMIT = "largest radius of these draws"
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

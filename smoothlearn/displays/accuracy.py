@@ -1,4 +1,4 @@
-"""Pictures: they store numbers and draw them with matplotlib when asked."""
+"""Certified accuracy against the radius."""
 
 from __future__ import annotations
 

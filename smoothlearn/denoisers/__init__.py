@@ -1,0 +1,1 @@
+"""Denoisers: transformers that estimate clean rows from noisy ones."""

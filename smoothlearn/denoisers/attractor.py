@@ -1,0 +1,159 @@
+"""Gradient flow behind the Bayes estimator."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import DBSCAN
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_scalar
+
+from smoothlearn.denoisers.base import BLOCK_ROWS, FloatArray
+from smoothlearn.denoisers.two_level import Stages, TwoLevelDenoiser
+from smoothlearn.nn.dynamics import Field, Normal, gradient_flow
+
+#: Points that end so near to each other, in sigma', are at the same attractor.
+_SAME_ATTRACTOR = 0.1
+
+
+class AttractorDenoiser(TwoLevelDenoiser):
+    r"""The attractor of an energy that the gradient flow from x̂ leads to.
+
+    Noisy rows y are denoised, :math:`y(0) = \hat x_\sigma(y)`, and follow the flow
+
+    .. math:: y'(t) = -\nabla\phi_{\sigma'}(y(t))
+
+    on the energy of less noise, :math:`\sigma' < \sigma`, to one of its local minima [1]_: the
+    memory that y recalls, in the associative memory NEBULA [2]_. For small :math:`\sigma'` the
+    attractors of a :class:`~smoothlearn.ParzenDenoiser` are the training rows themselves, for
+    larger ones modes that rows share; a Gaussian has one, its mean.
+
+    Every row has a step and a stopping test of its own, so that votes behind this denoiser are as
+    independent as their noise.
+
+    Parameters
+    ----------
+    jump, walk, sigma, random_state
+        As in :class:`~smoothlearn.WalkJumpDenoiser`; the flow follows the energy of ``walk``.
+    tolerance : float
+        A row has arrived where :math:`\|\hat x_{\sigma'}(y) - y\|` is at most so many
+        :math:`\sigma'`.
+    max_steps : int
+        A row that has not arrived after so many steps stops where it is. Each takes as long as
+        denoising.
+    verbose : int
+        Positive: a progress bar.
+
+    Attributes
+    ----------
+    attractors_ : ndarray of shape (n_attractors, d)
+        Those that the training rows flow to, by rising energy.
+    energies_ : ndarray of shape (n_attractors,)
+        :math:`\phi_{\sigma'}` at the attractors.
+    assignment_ : ndarray of shape (n,), int
+        Which attractor every training row flows to; -1 where it had not arrived.
+    jump_, walk_ : denoiser
+        The fitted denoisers.
+    sigma_, noise_seed_, n_features_in_, feature_names_in_
+        As in :class:`~smoothlearn.WalkJumpDenoiser`.
+
+    References
+    ----------
+    .. [1] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
+       densities", arXiv:2005.04504, section 4.2 (B1).
+    .. [2] Saremi & Hyvärinen 2019, "Neural empirical Bayes", JMLR 20, section 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from smoothlearn import AttractorDenoiser, ParzenDenoiser
+    >>> X = np.array([[0.0, 2.0], [0.1, 2.0], [3.0, 1.0]])
+    >>> denoiser = AttractorDenoiser(
+    ...     ParzenDenoiser(), ParzenDenoiser(sigma=0.2), sigma=0.5, random_state=0
+    ... ).fit(X)
+    >>> denoiser.attractors_.round(2)
+    array([[0.05, 2.  ],
+           [3.  , 1.  ]])
+    >>> denoiser.assignment_
+    array([0, 0, 1])
+    >>> denoiser.transform([[2.0, 0.9]]).round(2)
+    array([[3., 1.]])
+    """
+
+    def __init__(
+        self,
+        jump: Any = None,
+        walk: Any = None,
+        *,
+        sigma: float | None = None,
+        tolerance: float = 1e-3,
+        max_steps: int = 200,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.jump = jump
+        self.walk = walk
+        self.sigma = sigma
+        self.tolerance = tolerance
+        self.max_steps = max_steps
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_settings(self) -> None:
+        check_scalar(self.tolerance, "tolerance", Real, min_val=0, include_boundaries="neither")
+        check_scalar(self.max_steps, "max_steps", Integral, min_val=1)
+
+    def _finish_fit(self, X: FloatArray) -> None:
+        self._tolerance = float(self.tolerance) * self.walk_.sigma_
+        self._max_steps = int(self.max_steps)
+        points, arrived = self._flow_of(X)
+        if not arrived.all():
+            warnings.warn(
+                f"{np.sum(~arrived)} of {len(X)} rows had not arrived at an attractor after "
+                f"max_steps={self.max_steps}; raise max_steps or tolerance",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.attractors_, self.energies_, self.assignment_ = self._attractors(points, arrived)
+
+    def _flow_of(self, X: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        field = self.walk_.field_on(torch.device("cpu"), double=True)
+        with torch.no_grad():
+            blocks = [self._flow(field, block) for block in torch.tensor(X).split(BLOCK_ROWS)]
+        points, arrived = (torch.cat(parts).numpy() for parts in zip(*blocks, strict=True))
+        return points, arrived
+
+    def _attractors(
+        self, points: FloatArray, arrived: NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+        """Where points meet, the energy there, and which of these places every point is at."""
+        assignment = np.full(len(points), -1)
+        if not arrived.any():
+            return points[:0], np.empty(0), assignment
+        near = DBSCAN(eps=_SAME_ATTRACTOR * self.walk_.sigma_, min_samples=1)
+        places = near.fit_predict(points[arrived])
+        _, firsts = np.unique(places, return_index=True)
+        attractors = points[arrived][firsts]
+        energies = self.walk_._energy(attractors)
+        order = np.argsort(energies, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        assignment[arrived] = rank[places]
+        return attractors[order], energies[order], assignment
+
+    def _flow(self, field: Field, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return gradient_flow(
+            field,
+            start,
+            step_size=self.walk_.sigma_**2,
+            tolerance=self._tolerance,
+            max_steps=self._max_steps,
+        )
+
+    def _move(self, field: Field, start: torch.Tensor, normal: Normal) -> Stages:
+        return {"attractor": self._flow(field, start)[0]}

@@ -1,0 +1,131 @@
+"""Fit what an estimator denoises with."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from smoothlearn.denoisers.base import Denoiser, EnergyDenoiser, FloatArray
+from smoothlearn.denoisers.deen import DEENDenoiser
+from smoothlearn.nn.randomness import seed_nested
+from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
+from smoothlearn.views.predictor import check_same_columns
+
+#: A walk's sigma where it has none of its own, in units of the jump's.
+_WALK_SIGMA = 0.25
+
+
+def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> Any:
+    """The clone of a classifier's denoiser fitted for its noise, or a frozen one that was.
+
+    None means ``DEENDenoiser()``; "passthrough" means none, and gives None. ``columns`` are the
+    names of the columns of X, or None.
+
+    Raises
+    ------
+    TypeError
+        If it is not a denoiser.
+    ValueError
+        If it was given, or fitted for, another sigma, or was fitted on other columns.
+    """
+    if isinstance(denoiser, str) and denoiser == "passthrough":
+        return None
+    if denoiser is None:
+        denoiser = DEENDenoiser()
+    if isinstance(denoiser, type) or not hasattr(denoiser, "denoise_on"):
+        raise TypeError(
+            f"denoiser={denoiser!r} is not a denoiser; use DEENDenoiser(), ParzenDenoiser(), "
+            "'passthrough' or None, or make other preprocessing a part of the estimator"
+        )
+    own = own_sigma(denoiser)
+    if own is not None and as_finite("denoiser__sigma", own) != sigma:
+        raise ValueError(
+            f"the denoiser has sigma={own}, the classifier sigma={sigma}: the noise must be the "
+            "same; leave the denoiser's at None and set, or search over, the classifier's"
+        )
+    return _fit_clone("denoiser", denoiser, X, columns, sigma, seed)
+
+
+def fit_jump(jump: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> Denoiser:
+    """The first denoiser of two, fitted for this noise; None means ``DEENDenoiser()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fit_denoiser`.
+    """
+    jump = DEENDenoiser() if jump is None else jump
+    if not isinstance(_unfrozen(jump), Denoiser):
+        raise TypeError(f"jump={jump!r} must be a denoiser, as DEENDenoiser(), or None")
+    own = own_sigma(jump)
+    if own is not None and as_finite("jump__sigma", own) != sigma:
+        raise ValueError(
+            f"the jump has sigma={own}, and starts from noise of sigma={sigma}; leave the jump's "
+            "at None"
+        )
+    fitted: Denoiser = _fit_clone("jump", jump, X, columns, sigma, seed)
+    return fitted
+
+
+def fit_walk(walk: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> EnergyDenoiser:
+    """The second denoiser of two, fitted for its own, smaller noise; None is ``DEENDenoiser()``.
+
+    Its sigma, where it has none, is a quarter of the one given.
+
+    Raises
+    ------
+    TypeError
+        If it is not a denoiser that has an energy.
+    ValueError
+        If its sigma is not finite and positive, or it was fitted on other columns.
+
+    Warns
+    -----
+    UserWarning
+        If its noise is not smaller.
+    """
+    walk = DEENDenoiser() if walk is None else walk
+    if not isinstance(_unfrozen(walk), EnergyDenoiser):
+        raise TypeError(
+            f"walk={walk!r} must be a denoiser with an energy to walk on, DEENDenoiser() or "
+            "ParzenDenoiser(), or None"
+        )
+    own = own_sigma(walk)
+    smaller = _WALK_SIGMA * sigma if own is None else as_finite("walk__sigma", own)
+    if smaller >= sigma:
+        warnings.warn(
+            f"walk has sigma={smaller}, no less than the noise of sigma={sigma} that it is to go "
+            f"beyond; choose a smaller one, or None for {_WALK_SIGMA * sigma:.3g}",
+            UserWarning,
+            stacklevel=4,
+        )
+    fitted: EnergyDenoiser = _fit_clone("walk", walk, X, columns, smaller, seed)
+    return fitted
+
+
+def own_sigma(denoiser: Any) -> Any:
+    """The noise that a denoiser was given, or a frozen one was fitted for; None for neither."""
+    if isinstance(denoiser, FrozenEstimator):
+        check_is_fitted(denoiser)
+        return denoiser.sigma_
+    return denoiser.sigma
+
+
+def _unfrozen(denoiser: Any) -> Any:
+    return denoiser.estimator if isinstance(denoiser, FrozenEstimator) else denoiser
+
+
+def _fit_clone(
+    name: str, denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed: int
+) -> Any:
+    if isinstance(denoiser, FrozenEstimator):
+        check_same_columns(name, denoiser, X, columns)
+        warn_raw_pixels(X, sigma, stacklevel=5)
+        return denoiser
+    denoiser = clone(denoiser)
+    seed_nested(denoiser, seed)
+    return denoiser.set_params(sigma=sigma).fit(X)

@@ -1,0 +1,1 @@
+"""Pictures: they store numbers and draw them with matplotlib when asked."""
