@@ -104,13 +104,13 @@ class AttractorDenoiser(TwoLevelDenoiser):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_settings(self) -> None:
+    def _keep_settings(self, walk_sigma: float) -> None:
         check_scalar(self.tolerance, "tolerance", Real, min_val=0, include_boundaries="neither")
         check_scalar(self.max_steps, "max_steps", Integral, min_val=1)
+        self._tolerance = float(self.tolerance) * walk_sigma
+        self._max_steps = int(self.max_steps)
 
     def _finish_fit(self, X: FloatArray) -> None:
-        self._tolerance = float(self.tolerance) * self.walk_.sigma_
-        self._max_steps = int(self.max_steps)
         points, arrived = self._flow_of(X)
         if not arrived.all():
             warnings.warn(

@@ -71,39 +71,44 @@ def fit_jump(jump: Any, X: FloatArray, columns: Any, sigma: float, seed: int) ->
     return fitted
 
 
-def fit_walk(walk: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> EnergyDenoiser:
-    """The second denoiser of two, fitted for its own, smaller noise; None is ``DEENDenoiser()``.
-
-    Its sigma, where it has none, is a quarter of the one given.
+def walk_sigma(walk: Any, sigma: float) -> float:
+    """The noise of the second denoiser of two: its own, or a quarter of that of the first.
 
     Raises
     ------
     TypeError
-        If it is not a denoiser that has an energy.
+        If it is not a denoiser that has an energy, nor None.
     ValueError
-        If its sigma is not finite and positive, or it was fitted on other columns.
+        If its sigma is not finite and positive.
 
     Warns
     -----
     UserWarning
         If its noise is not smaller.
     """
-    walk = DEENDenoiser() if walk is None else walk
-    if not isinstance(_unfrozen(walk), EnergyDenoiser):
+    if walk is not None and not isinstance(_unfrozen(walk), EnergyDenoiser):
         raise TypeError(
             f"walk={walk!r} must be a denoiser with an energy to walk on, DEENDenoiser() or "
             "ParzenDenoiser(), or None"
         )
-    own = own_sigma(walk)
-    smaller = _WALK_SIGMA * sigma if own is None else as_finite("walk__sigma", own)
+    own = None if walk is None else own_sigma(walk)
+    if own is None:
+        return _WALK_SIGMA * sigma
+    smaller = as_finite("walk__sigma", own)
     if smaller >= sigma:
         warnings.warn(
             f"walk has sigma={smaller}, no less than the noise of sigma={sigma} that it is to go "
             f"beyond; choose a smaller one, or None for {_WALK_SIGMA * sigma:.3g}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
-    fitted: EnergyDenoiser = _fit_clone("walk", walk, X, columns, smaller, seed)
+    return smaller
+
+
+def fit_walk(walk: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> EnergyDenoiser:
+    """The second denoiser of two, fitted for the noise that :func:`walk_sigma` gives."""
+    walk = DEENDenoiser() if walk is None else walk
+    fitted: EnergyDenoiser = _fit_clone("walk", walk, X, columns, sigma, seed)
     return fitted
 
 

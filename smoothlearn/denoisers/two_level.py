@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from smoothlearn.denoisers.base import BLOCK_ROWS, Denoise, Denoiser, EnergyDenoiser, FloatArray
-from smoothlearn.denoisers.fitting import fit_jump, fit_walk
+from smoothlearn.denoisers.fitting import fit_jump, fit_walk, walk_sigma
 from smoothlearn.nn.adversarial import TrainingDenoiser
 from smoothlearn.nn.dynamics import Field, Normal
 from smoothlearn.nn.randomness import generator_on, spawn_seeds
@@ -36,7 +36,8 @@ class TwoLevelDenoiser(Denoiser):
     noise_seed_: int
 
     @abstractmethod
-    def _check_settings(self) -> None: ...
+    def _keep_settings(self, walk_sigma: float) -> None:
+        """Check the parameters of the motion, given the walk's noise, and keep what they mean."""
 
     @abstractmethod
     def _move(self, field: Field, start: torch.Tensor, normal: Normal) -> Stages:
@@ -68,11 +69,12 @@ class TwoLevelDenoiser(Denoiser):
             If the walk's sigma is not smaller than sigma.
         """
         X, sigma = self._start_fit(X)
-        self._check_settings()
+        smaller = walk_sigma(self.walk, sigma)
+        self._keep_settings(smaller)
         columns = getattr(self, "feature_names_in_", None)
         seeds = spawn_seeds(self.random_state, ("jump", "walk", "noise"))
         self.jump_ = fit_jump(self.jump, X, columns, sigma, seeds["jump"])
-        self.walk_ = fit_walk(self.walk, X, columns, sigma, seeds["walk"])
+        self.walk_ = fit_walk(self.walk, X, columns, smaller, seeds["walk"])
         self.noise_seed_ = seeds["noise"]
         self._finish_fit(X)
         self.sigma_ = sigma
@@ -130,9 +132,10 @@ class TwoLevelDenoiser(Denoiser):
         generator = generator_on(device, self.noise_seed_)
 
         def denoise(batch: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-            start = jump(batch, places)
-            normal = _normal_like(batch, generator)
-            return _last(self._move(lambda points: field(points, places), start, normal))
+            with torch.set_grad_enabled(batch.requires_grad and torch.is_grad_enabled()):
+                start = jump(batch, places)
+                normal = _normal_like(batch, generator)
+                return _last(self._move(lambda points: field(points, places), start, normal))
 
         return denoise
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils import check_scalar
 
-from smoothlearn.denoisers.base import FloatArray
 from smoothlearn.denoisers.two_level import Stages, TwoLevelDenoiser
 from smoothlearn.nn.dynamics import Field, Normal, as_step_size, langevin_walk
 
@@ -109,12 +109,9 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_settings(self) -> None:
+    def _keep_settings(self, walk_sigma: float) -> None:
         check_scalar(self.n_steps, "n_steps", Integral, min_val=0)
-        check_scalar(self.metropolis, "metropolis", bool)
-
-    def _finish_fit(self, X: FloatArray) -> None:
-        walk_sigma = self.walk_.sigma_
+        check_scalar(self.metropolis, "metropolis", (bool, np.bool_))
         self._step_size = as_step_size(self.step_size, walk_sigma)
         self._n_steps, self._metropolis = int(self.n_steps), bool(self.metropolis)
         self.walk_length_ = self._step_size * self._n_steps / walk_sigma**2

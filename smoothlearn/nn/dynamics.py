@@ -90,7 +90,7 @@ def langevin_walk(
     Raises
     ------
     ValueError
-        If a row does not stay finite.
+        If a row that starts finite does not stay so.
 
     References
     ----------
@@ -102,7 +102,7 @@ def langevin_walk(
     for _ in tqdm(range(n_steps), unit="step", disable=verbose <= 0):
         state = move(field, state, step_size, normal)
     points, _, slopes = state
-    if not bool(points.isfinite().all()):
+    if not bool((points.isfinite() | ~start.isfinite()).all()):
         raise ValueError(
             f"a walk of {n_steps} steps did not stay finite; choose a smaller step_size than "
             f"{step_size:.3g}, or metropolis=True"
