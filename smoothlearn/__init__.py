@@ -19,7 +19,7 @@ from smoothlearn.metrics import (
 )
 from smoothlearn.randomized import EmpiricalBayesSmoothedClassifier, RandomizedSmoothingClassifier
 from smoothlearn.robustness import RobustAccuracy, robust_accuracy
-from smoothlearn.theory.spheres import sphere_overlap
+from smoothlearn.theory.spheres import SphereOverlap, sphere_overlap
 from smoothlearn.xhat import XHATClassifier
 
 __version__ = "0.1.0.dev0"
@@ -37,6 +37,7 @@ __all__ = [
     "ParzenDenoiser",
     "RandomizedSmoothingClassifier",
     "RobustAccuracy",
+    "SphereOverlap",
     "SphereOverlapDisplay",
     "VoteDistributionDisplay",
     "WalkJumpDenoiser",

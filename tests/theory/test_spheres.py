@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from scipy import stats
 
-from smoothlearn import sphere_overlap
 from smoothlearn.theory import spheres
+from smoothlearn.theory.spheres import sphere_overlap
 
 SHARES = ("pairs", "same_class", "other_class", "rows", "crossing")
 
