@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from sklearn.cluster import DBSCAN
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
+from tqdm.auto import tqdm
 
-from smoothlearn.denoisers.base import BLOCK_ROWS, FloatArray
-from smoothlearn.denoisers.two_level import Stages, TwoLevelDenoiser
+from smoothlearn.denoisers.base import FloatArray
+from smoothlearn.denoisers.two_level import MOVED_ROWS, Stages, TwoLevelDenoiser
 from smoothlearn.nn.dynamics import Field, Normal, gradient_flow
+from smoothlearn.theory.arguments import as_finite
 
-#: Points that end so near to each other, in sigma', are at the same attractor.
+#: Minima that are so near to each other, in sigma', are the same attractor.
 _SAME_ATTRACTOR = 0.1
+#: How far the search for a minimum is pushed at first, in units of the above.
+_PUSH = 0.1
+_TO_THE_BOTTOM = {"ftol": 0.0, "gtol": 1e-7}
 
 
 class AttractorDenoiser(TwoLevelDenoiser):
@@ -52,7 +58,7 @@ class AttractorDenoiser(TwoLevelDenoiser):
     Attributes
     ----------
     attractors_ : ndarray of shape (n_attractors, d)
-        Those that the training rows flow to, by rising energy.
+        The local minima beside which the training rows arrive, by rising energy.
     energies_ : ndarray of shape (n_attractors,)
         :math:`\phi_{\sigma'}` at the attractors.
     assignment_ : ndarray of shape (n,), int
@@ -92,7 +98,7 @@ class AttractorDenoiser(TwoLevelDenoiser):
         *,
         sigma: float | None = None,
         tolerance: float = 1e-3,
-        max_steps: int = 200,
+        max_steps: int = 500,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -105,13 +111,19 @@ class AttractorDenoiser(TwoLevelDenoiser):
         self.verbose = verbose
 
     def _keep_settings(self, walk_sigma: float) -> None:
-        check_scalar(self.tolerance, "tolerance", Real, min_val=0, include_boundaries="neither")
+        self._tolerance = as_finite("tolerance", self.tolerance) * walk_sigma
         check_scalar(self.max_steps, "max_steps", Integral, min_val=1)
-        self._tolerance = float(self.tolerance) * walk_sigma
         self._max_steps = int(self.max_steps)
 
     def _finish_fit(self, X: FloatArray) -> None:
-        points, arrived = self._flow_of(X)
+        field = self.walk_.field_on(torch.device("cpu"), double=True)
+        blocks = torch.tensor(X).split(MOVED_ROWS)
+        with torch.no_grad():
+            flows = [
+                self._flow(field, block)
+                for block in tqdm(blocks, unit="block", disable=self.verbose <= 0)
+            ]
+        points, arrived = (torch.cat(parts).numpy() for parts in zip(*flows, strict=True))
         if not arrived.all():
             warnings.warn(
                 f"{np.sum(~arrived)} of {len(X)} rows had not arrived at an attractor after "
@@ -119,32 +131,25 @@ class AttractorDenoiser(TwoLevelDenoiser):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.attractors_, self.energies_, self.assignment_ = self._attractors(points, arrived)
+        self._find_attractors(field, points, arrived)
 
-    def _flow_of(self, X: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        field = self.walk_.field_on(torch.device("cpu"), double=True)
-        with torch.no_grad():
-            blocks = [self._flow(field, block) for block in torch.tensor(X).split(BLOCK_ROWS)]
-        points, arrived = (torch.cat(parts).numpy() for parts in zip(*blocks, strict=True))
-        return points, arrived
-
-    def _attractors(
-        self, points: FloatArray, arrived: NDArray[np.bool_]
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
-        """Where points meet, the energy there, and which of these places every point is at."""
-        assignment = np.full(len(points), -1)
+    def _find_attractors(
+        self, field: Field, points: FloatArray, arrived: NDArray[np.bool_]
+    ) -> None:
+        """The minima beside the points where rows have arrived, and which of them each is at."""
+        self.assignment_ = np.full(len(points), -1)
+        self.attractors_, self.energies_ = points[:0], np.empty(0)
         if not arrived.any():
-            return points[:0], np.empty(0), assignment
+            return
+        rng = np.random.default_rng(self.noise_seed_)
+        minima = np.array([_minimum(field, y, self.walk_.sigma_, rng) for y in points[arrived]])
         near = DBSCAN(eps=_SAME_ATTRACTOR * self.walk_.sigma_, min_samples=1)
-        places = near.fit_predict(points[arrived])
-        _, firsts = np.unique(places, return_index=True)
-        attractors = points[arrived][firsts]
+        places = near.fit_predict(minima)
+        attractors = minima[np.unique(places, return_index=True)[1]]
         energies = self.walk_._energy(attractors)
         order = np.argsort(energies, kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        assignment[arrived] = rank[places]
-        return attractors[order], energies[order], assignment
+        self.attractors_, self.energies_ = attractors[order], energies[order]
+        self.assignment_[arrived] = np.argsort(order)[places]
 
     def _flow(self, field: Field, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return gradient_flow(
@@ -157,3 +162,21 @@ class AttractorDenoiser(TwoLevelDenoiser):
 
     def _move(self, field: Field, start: torch.Tensor, normal: Normal) -> Stages:
         return {"attractor": self._flow(field, start)[0]}
+
+
+def _minimum(field: Field, point: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:
+    """The local minimum of an energy beside a point where its flow is slow.
+
+    A small push keeps the search from a saddle. Its unit of length is a tenth of sigma, lest the
+    first step leave the valley.
+    """
+    unit = _SAME_ATTRACTOR * sigma
+
+    def energy_of(place: FloatArray) -> tuple[float, FloatArray]:
+        with torch.no_grad():
+            energy, slope = field(torch.tensor(point + unit * place)[None])
+        return float(energy), unit * slope[0].numpy()
+
+    push = _PUSH * rng.standard_normal(len(point)) / np.sqrt(len(point))
+    found = minimize(energy_of, push, jac=True, method="L-BFGS-B", options=_TO_THE_BOTTOM)
+    return np.asarray(point + unit * found.x)

@@ -95,13 +95,13 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Checked rows and noise level; until ``sigma_`` is set again, the object is not fitted."""
         self.__dict__.pop("sigma_", None)
         sigma = DEFAULT_SIGMA if self.sigma is None else as_finite("sigma", self.sigma)
-        rows = np.asarray(validate_data(self, X, dtype=np.float64))
+        rows = _forwards(validate_data(self, X, dtype=np.float64))
         warn_raw_pixels(rows, sigma, stacklevel=3)
         return rows, sigma
 
     def _check_rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        return np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
+        return _forwards(validate_data(self, X, dtype=np.float64, reset=False))
 
     def transform(self, X: Any) -> Any:
         r"""The estimate :math:`\hat x(y)` of the clean row behind every noisy row y.
@@ -204,3 +204,8 @@ class EnergyDenoiser(Denoiser):
     @abstractmethod
     def field_training_on(self, rows: FloatArray, device: torch.device) -> PlacedField:
         """The same of noisy float32 training rows, as :meth:`denoise_training_on` has x̂ of them."""
+
+
+def _forwards(rows: Any) -> FloatArray:
+    """The same numbers where torch can read them: it takes no views that run backwards."""
+    return np.ascontiguousarray(rows)

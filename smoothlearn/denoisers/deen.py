@@ -273,7 +273,8 @@ class DEENDenoiser(EnergyDenoiser):
         ----------
         n_samples : int
         step_size : float or "auto"
-            h, in squared units of X, less than :math:`2\sigma^2`. "auto" is :math:`\sigma^2/5`.
+            h, in squared units of X, less than :math:`2\sigma^2`. "auto" is :math:`\sigma^2/5`,
+            and with ``metropolis`` at most :math:`\sigma^2/\sqrt d`.
         n_steps : int
             Walks between far modes of the density take many.
         metropolis : bool
@@ -291,7 +292,10 @@ class DEENDenoiser(EnergyDenoiser):
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
-        step = as_step_size(step_size, self.sigma_)
+        check_scalar(metropolis, "metropolis", (bool, np.bool_))
+        step = as_step_size(
+            step_size, self.sigma_, n_features=self.n_features_in_, metropolis=bool(metropolis)
+        )
         device = torch_device(self.device)
         generator = generator_on(device, spawn_seeds(random_state, ("walk",))["walk"])
         energy = self._load().to(device)

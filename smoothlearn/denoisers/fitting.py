@@ -47,10 +47,13 @@ def fit_denoiser(denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed:
             f"the denoiser has sigma={own}, the classifier sigma={sigma}: the noise must be the "
             "same; leave the denoiser's at None and set, or search over, the classifier's"
         )
-    return _fit_clone("denoiser", denoiser, X, columns, sigma, seed)
+    refuse_other_columns({"denoiser": denoiser}, X, columns)
+    if isinstance(denoiser, FrozenEstimator):
+        warn_raw_pixels(X, sigma, stacklevel=4)
+    return _fit_clone(denoiser, X, sigma, seed)
 
 
-def fit_jump(jump: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> Denoiser:
+def fit_jump(jump: Any, X: FloatArray, sigma: float, seed: int) -> Denoiser:
     """The first denoiser of two, fitted for this noise; None means ``DEENDenoiser()``.
 
     Raises
@@ -64,10 +67,11 @@ def fit_jump(jump: Any, X: FloatArray, columns: Any, sigma: float, seed: int) ->
     own = own_sigma(jump)
     if own is not None and as_finite("jump__sigma", own) != sigma:
         raise ValueError(
-            f"the jump has sigma={own}, and starts from noise of sigma={sigma}; leave the jump's "
-            "at None"
+            f"jump has sigma={own}, and is to start from noise of sigma={sigma}, which must be the "
+            f"same: give sigma={own} to what it is a part of, or leave that of an unfitted jump at "
+            "None"
         )
-    fitted: Denoiser = _fit_clone("jump", jump, X, columns, sigma, seed)
+    fitted: Denoiser = _fit_clone(jump, X, sigma, seed)
     return fitted
 
 
@@ -105,10 +109,10 @@ def walk_sigma(walk: Any, sigma: float) -> float:
     return smaller
 
 
-def fit_walk(walk: Any, X: FloatArray, columns: Any, sigma: float, seed: int) -> EnergyDenoiser:
+def fit_walk(walk: Any, X: FloatArray, sigma: float, seed: int) -> EnergyDenoiser:
     """The second denoiser of two, fitted for the noise that :func:`walk_sigma` gives."""
     walk = DEENDenoiser() if walk is None else walk
-    fitted: EnergyDenoiser = _fit_clone("walk", walk, X, columns, sigma, seed)
+    fitted: EnergyDenoiser = _fit_clone(walk, X, sigma, seed)
     return fitted
 
 
@@ -120,16 +124,19 @@ def own_sigma(denoiser: Any) -> Any:
     return denoiser.sigma
 
 
+def refuse_other_columns(denoisers: dict[str, Any], X: FloatArray, columns: Any) -> None:
+    """Raise a ValueError, by name, for a frozen denoiser that was fitted on other columns."""
+    for name, denoiser in denoisers.items():
+        if isinstance(denoiser, FrozenEstimator):
+            check_same_columns(name, denoiser, X, columns)
+
+
 def _unfrozen(denoiser: Any) -> Any:
     return denoiser.estimator if isinstance(denoiser, FrozenEstimator) else denoiser
 
 
-def _fit_clone(
-    name: str, denoiser: Any, X: FloatArray, columns: Any, sigma: float, seed: int
-) -> Any:
+def _fit_clone(denoiser: Any, X: FloatArray, sigma: float, seed: int) -> Any:
     if isinstance(denoiser, FrozenEstimator):
-        check_same_columns(name, denoiser, X, columns)
-        warn_raw_pixels(X, sigma, stacklevel=5)
         return denoiser
     denoiser = clone(denoiser)
     seed_nested(denoiser, seed)

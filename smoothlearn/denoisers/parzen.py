@@ -178,12 +178,13 @@ class ParzenDenoiser(EnergyDenoiser):
             logits = logits_of(batch, left_out)
             y = batch.to(middle.dtype) - middle
             n_seen = torch.tensor(n_rows) if left_out is None else n_rows - (left_out >= 0).long()
-            top = logits.detach().amax(dim=1, keepdim=True)
-            weights = (logits - top).exp()
-            total = weights.sum(dim=1, keepdim=True)
+            n_seen = n_seen.to(y.dtype)
+            weights = torch.softmax(logits, dim=1)
+            top, nearest = logits.max(dim=1)
+            log_total = top - weights.gather(1, nearest[:, None])[:, 0].log()
             energy = y.square().sum(dim=1) / (2 * self.sigma_**2) + constant + n_seen.log()
-            energy = energy - (top + total.log())[:, 0]
-            slope = (y - weights @ centred / total) / self.sigma_**2
+            energy = energy - log_total
+            slope = (y - weights @ centred) / self.sigma_**2
             return energy.to(batch.dtype), slope.to(batch.dtype)
 
         return field

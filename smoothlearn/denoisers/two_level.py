@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from typing import Any, Self
 
@@ -9,14 +10,16 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from smoothlearn.denoisers.base import BLOCK_ROWS, Denoise, Denoiser, EnergyDenoiser, FloatArray
-from smoothlearn.denoisers.fitting import fit_jump, fit_walk, walk_sigma
+from smoothlearn.denoisers.base import Denoise, Denoiser, EnergyDenoiser, FloatArray
+from smoothlearn.denoisers.fitting import fit_jump, fit_walk, refuse_other_columns, walk_sigma
 from smoothlearn.nn.adversarial import TrainingDenoiser
 from smoothlearn.nn.dynamics import Field, Normal
 from smoothlearn.nn.randomness import generator_on, spawn_seeds
 from smoothlearn.nn.voting import row_seeds
 
 Stages = dict[str, torch.Tensor]
+#: Rows that move at once: their distances to all training rows may be needed.
+MOVED_ROWS = 256
 _CPU = torch.device("cpu")
 
 
@@ -72,9 +75,10 @@ class TwoLevelDenoiser(Denoiser):
         smaller = walk_sigma(self.walk, sigma)
         self._keep_settings(smaller)
         columns = getattr(self, "feature_names_in_", None)
+        refuse_other_columns({"jump": self.jump, "walk": self.walk}, X, columns)
         seeds = spawn_seeds(self.random_state, ("jump", "walk", "noise"))
-        self.jump_ = fit_jump(self.jump, X, columns, sigma, seeds["jump"])
-        self.walk_ = fit_walk(self.walk, X, columns, smaller, seeds["walk"])
+        self.jump_ = fit_jump(self.jump, X, sigma, seeds["jump"])
+        self.walk_ = fit_walk(self.walk, X, smaller, seeds["walk"])
         self.noise_seed_ = seeds["noise"]
         self._finish_fit(X)
         self.sigma_ = sigma
@@ -92,9 +96,9 @@ class TwoLevelDenoiser(Denoiser):
     def _stages(self, Y: FloatArray) -> dict[str, FloatArray]:
         field = self.walk_.field_on(_CPU, double=True)
         start = self.jump_._denoise(Y)
-        blocks = tqdm(range(0, len(Y), BLOCK_ROWS), unit="block", disable=self.verbose <= 0)
+        blocks = tqdm(range(0, len(Y), MOVED_ROWS), unit="block", disable=self.verbose <= 0)
         moved = [
-            self._move_rows(field, start[first : first + BLOCK_ROWS], Y[first : first + BLOCK_ROWS])
+            self._move_rows(field, start[first : first + MOVED_ROWS], Y[first : first + MOVED_ROWS])
             for first in blocks
         ]
         return {name: np.concatenate([block[name] for block in moved]) for name in moved[0]}
@@ -129,15 +133,21 @@ class TwoLevelDenoiser(Denoiser):
     def denoise_training_on(self, rows: FloatArray, device: torch.device) -> TrainingDenoiser:
         jump = self.jump_.denoise_training_on(rows, device)
         field = self.walk_.field_training_on(rows, device)
-        generator = generator_on(device, self.noise_seed_)
 
         def denoise(batch: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            generator = generator_on(device, self._seed_of(places))
             with torch.set_grad_enabled(batch.requires_grad and torch.is_grad_enabled()):
                 start = jump(batch, places)
                 normal = _normal_like(batch, generator)
                 return _last(self._move(lambda points: field(points, places), start, normal))
 
         return denoise
+
+    def _seed_of(self, places: torch.Tensor) -> int:
+        """The same walks for the same batch: while it is attacked, and whenever it validates."""
+        key = self.noise_seed_.to_bytes(16, "little")
+        batch = places.cpu().numpy().tobytes()
+        return int.from_bytes(hashlib.blake2b(batch, digest_size=8, key=key).digest(), "little")
 
 
 def _last(stages: Stages) -> torch.Tensor:

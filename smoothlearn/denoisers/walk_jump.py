@@ -24,7 +24,9 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
     and after :math:`\tau` steps the jump
     :math:`\hat x_{\sigma'}(y_\tau) = y_\tau - \sigma'^2 \nabla\phi_{\sigma'}(y_\tau)` [1]_. x̂ is an
     average of the clean rows that y may have come from, the jump looks like one of them. The walk
-    forgets y: a short one stays near x̂, a long one draws from the density of all data.
+    forgets y: a short one stays near x̂, a long one draws from the density around it, and in the end
+    from that of all data; to cross between modes that are many :math:`\sigma'` apart takes far
+    longer than anyone walks.
 
     It is random, and a certificate behind it is as valid as any. Randomized smoothing asks for a
     probability of each class at every point, and a random classifier has one, if each vote has
@@ -42,11 +44,13 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
     sigma : float or None
         As in :class:`~smoothlearn.DEENDenoiser`.
     step_size : float or "auto"
-        h, in squared units of X, less than :math:`2\sigma'^2`. "auto" is :math:`\sigma'^2/5`.
+        h, in squared units of X, less than :math:`2\sigma'^2`. "auto" is :math:`\sigma'^2/5`, and
+        with ``metropolis`` at most :math:`\sigma'^2/\sqrt d`.
     n_steps : int
         :math:`\tau`. Each takes as long as denoising.
     metropolis : bool
-        Accept or reject every step, so that the walk has no error of the order of h.
+        Accept or reject every step, so that the walk has no error of the order of h. In many
+        dimensions that takes short steps, hence many: with long ones a walk stays at x̂.
     random_state : int, RandomState or None
         Seeds the walks of ``transform``, and what is inside and has no seed.
     verbose : int
@@ -58,7 +62,7 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
         The fitted denoisers.
     walk_length_ : float
         :math:`h\tau/\sigma'^2`. The walk forgets details as small as :math:`\sigma'` after about
-        1; what is s wide takes :math:`(s/\sigma')^2` times as long.
+        1; a mode that is s wide takes :math:`(s/\sigma')^2` times as long.
     sigma_ : float
         The noise level fitted for.
     noise_seed_ : int
@@ -112,7 +116,12 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
     def _keep_settings(self, walk_sigma: float) -> None:
         check_scalar(self.n_steps, "n_steps", Integral, min_val=0)
         check_scalar(self.metropolis, "metropolis", (bool, np.bool_))
-        self._step_size = as_step_size(self.step_size, walk_sigma)
+        self._step_size = as_step_size(
+            self.step_size,
+            walk_sigma,
+            n_features=self.n_features_in_,
+            metropolis=bool(self.metropolis),
+        )
         self._n_steps, self._metropolis = int(self.n_steps), bool(self.metropolis)
         self.walk_length_ = self._step_size * self._n_steps / walk_sigma**2
 

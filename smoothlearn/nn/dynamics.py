@@ -27,8 +27,12 @@ _AUTO_STEP = 0.2
 _LAST_PLACES = 4
 
 
-def as_step_size(step_size: Any, sigma: float) -> float:
-    r"""The step h of a walk on an energy of noise sigma; "auto" is :math:`\sigma^2/5`.
+def as_step_size(step_size: Any, sigma: float, *, n_features: int, metropolis: bool) -> float:
+    r"""The step h of a walk on an energy of noise sigma.
+
+    "auto" is :math:`\sigma^2/5`, and with ``metropolis`` at most :math:`\sigma^2/\sqrt d`. From a
+    point as deep in the energy as x̂ is, longer steps are practically never accepted: the logarithm
+    of the probability is about :math:`-d(h/\sigma^2)^2/2`.
 
     Raises
     ------
@@ -39,7 +43,7 @@ def as_step_size(step_size: Any, sigma: float) -> float:
     if isinstance(step_size, str):
         if step_size != "auto":
             raise ValueError(f"step_size must be a positive number or 'auto', got {step_size!r}")
-        return _AUTO_STEP * sigma**2
+        return min(_AUTO_STEP, n_features**-0.5 if metropolis else _AUTO_STEP) * sigma**2
     step = as_finite("step_size", step_size)
     if step >= 2 * sigma**2:
         raise ValueError(
