@@ -113,6 +113,6 @@ for (name, certificate), colour, style in zip(certificates.items(), colours, sty
     )
 ax.set_title(f"Handwritten digits, linear classifier, σ = {SIGMA}")
 ax.set_xlabel("ℓ2 radius (pixels in [0, 1])")
-output = sys.argv[1] if len(sys.argv) > 1 else "digits_certified.png"
-figure.savefig(output, dpi=150)
-print(f"wrote {output}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=150)
+plt.show()

@@ -75,6 +75,6 @@ ax.axvline(RADIUS, color="#555555", linestyle="--", linewidth=1, label="radius o
 ax.legend()
 ax.set_xlabel("ℓ2 radius (standard deviations)")
 ax.set_title("Breast cancer, linear base, Parzen denoiser")
-output = sys.argv[1] if len(sys.argv) > 1 else "grid_search_sigma.png"
-figure.savefig(output, dpi=150)
-print(f"wrote {output}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=150)
+plt.show()

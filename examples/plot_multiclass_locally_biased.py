@@ -50,6 +50,6 @@ for ax, (norm, name) in zip(axes, NAMES.items(), strict=True):
         print(f"{name:4}  {alpha:5.2f}  {accuracy:.3f}  {average:.4f}")
     ax.set(title=name, xlabel=f"{name} radius (pixels in [0, 1])")
     ax.label_outer()
-output = sys.argv[1] if len(sys.argv) > 1 else "multiclass_locally_biased.png"
-figure.savefig(output, dpi=150)
-print(f"wrote {output}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=150)
+plt.show()

@@ -29,7 +29,6 @@ from smoothlearn.datasets import make_spirals
 RADII = (0.5, 1.0, 2.0)
 ALPHAS = np.array([0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10])
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"
-output = sys.argv[1] if len(sys.argv) > 1 else "spirals_locally_biased"
 
 # %%
 # The first half is for training, and half of that are bias points; the rest is the test set.
@@ -63,7 +62,6 @@ for ax, alpha in zip(axes, (0.0, 2.0, 10.0), strict=True):
     ax.set(xlim=(X[:, 0].min() - 1, X[:, 0].max() + 1), ylim=ends)
 axes[0].set_ylabel("$x_2$")
 axes[2].legend(loc="lower right", fontsize="small")
-figure.savefig(f"{output}_regions.png", dpi=150)
 
 
 # %%
@@ -138,5 +136,6 @@ axes[1, 0].set(ylabel="radius (units of X)")
 axes[1, 0].set_ylim(bottom=0)
 axes[0, 0].legend(fontsize="small")
 axes[1, 0].legend(fontsize="small")
-figure.savefig(f"{output}_curves.png", dpi=150)
-print(f"wrote {output}_regions.png and {output}_curves.png")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=150)
+plt.show()

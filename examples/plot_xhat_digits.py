@@ -51,7 +51,7 @@ for name, corner in corners.items():
         sigma=SIGMA,
         n_attack_steps=2,
         max_epochs=40,
-        n_certify_draws=(500, 4_000),
+        n_certify_draws=(500, 2_000),
         n_jobs=-1,
         random_state=0,
         **corner,
@@ -104,9 +104,9 @@ for radius in RADII:
         p = binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
         print(f"    against {name}: {only[0]} digits only here, {only[1]} only there, p = {p:.1g}")
 
-output = sys.argv[1] if len(sys.argv) > 1 else "xhat_digits.png"
-figure.savefig(output, dpi=150)
-print(f"wrote {output}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=150)
+plt.show()
 
 # %%
 # At radius 0.25 the four are within three points, and the denoiser helps a little. From 0.5 on the
