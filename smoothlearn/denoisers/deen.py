@@ -269,6 +269,9 @@ class DEENDenoiser(EnergyDenoiser):
         :math:`\hat x(y)` from where it ends. The law of the jumps is that of
         :math:`\hat x(X + \sigma\varepsilon)`, which is narrower than that of X.
 
+        The energy was trained within some sigma of the rows and is arbitrary elsewhere: where sigma
+        is small beside the gaps between rows, walks get lost, and a larger sigma samples better.
+
         Parameters
         ----------
         n_samples : int

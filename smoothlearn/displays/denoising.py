@@ -244,7 +244,7 @@ class DenoisingDisplay:
             style = {"color": colour, "marker": marker, "s": size, "label": name, "zorder": 2}
             self.points_[name] = ax.scatter(*rows.T, **{**style, **kwargs})
         ax.set(xlabel="x0", ylabel="x1")
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_aspect("equal")
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
 
