@@ -20,11 +20,13 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from smoothlearn import (
+    AttractorDenoiser,
     CertifiedAccuracyScorer,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    WalkJumpDenoiser,
     XHATClassifier,
     certify,
 )
@@ -69,7 +71,12 @@ SMOOTHERS |= {
     "xhat-passthrough": XHATClassifier(Bent, denoiser="passthrough", **BRIEF, **DRAWS),
     "xhat-parzen": XHATClassifier(Bent, denoiser=ParzenDenoiser(), **BRIEF, **DRAWS),
 }
-DENOISERS = {"deen": DEENDenoiser(max_epochs=1), "parzen": ParzenDenoiser()}
+DENOISERS = {
+    "deen": DEENDenoiser(max_epochs=1),
+    "parzen": ParzenDenoiser(),
+    "walk": WalkJumpDenoiser(ParzenDenoiser(), ParzenDenoiser(0.1), n_steps=2),
+    "attractor": AttractorDenoiser(ParzenDenoiser(), ParzenDenoiser(0.1)),
+}
 each_smoother = pytest.mark.parametrize("smoother", SMOOTHERS.values(), ids=SMOOTHERS)
 each_denoiser = pytest.mark.parametrize("denoiser", DENOISERS.values(), ids=DENOISERS)
 each_estimator = pytest.mark.parametrize(
@@ -299,7 +306,9 @@ class TestSettings:
 
     @pytest.mark.parametrize("seed", ["zero", -1, 1.5, np.random.default_rng(0)])
     @pytest.mark.parametrize(
-        "estimator", [SMOOTHERS["linear"], DENOISERS["deen"]], ids=["linear", "deen"]
+        "estimator",
+        [SMOOTHERS["linear"], DENOISERS["deen"], DENOISERS["walk"], DENOISERS["attractor"]],
+        ids=["linear", "deen", "walk", "attractor"],
     )
     def test_random_state(self, estimator, seed):
         estimator = clone(estimator).set_params(random_state=seed)
@@ -475,6 +484,133 @@ class TestEstimators:
         assert_fit_fails(
             smoother, (ValueError, RuntimeError), "max_depth|shapes cannot be multiplied"
         )
+
+
+class TestTwoLevels:
+    """Denoisers with a walk; nothing is trained before what is wrong is named."""
+
+    @pytest.fixture(params=["walk", "attractor"])
+    def denoiser(self, request):
+        return clone(DENOISERS[request.param]).fit(X)
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "value", "error", "match"),
+        [
+            ("walk", "step_size", 0.021, ValueError, r"step_size=0\.021 is too long .*sigma=0\.1"),
+            ("walk", "step_size", 1, ValueError, "must be less than 2 sigma"),
+            ("walk", "step_size", "fast", ValueError, "positive number or 'auto', got 'fast'"),
+            ("walk", "step_size", -0.1, ValueError, "step_size must be finite and > 0"),
+            ("walk", "step_size", np.nan, ValueError, "step_size must be finite and > 0"),
+            ("walk", "step_size", None, TypeError, "step_size must be one real number, got None"),
+            ("walk", "n_steps", -1, ValueError, "n_steps == -1, must be >= 0"),
+            ("walk", "n_steps", 2.0, TypeError, "n_steps must be an instance of int"),
+            ("walk", "n_steps", None, TypeError, "n_steps must be an instance of int"),
+            ("walk", "metropolis", "yes", TypeError, "metropolis must be an instance of"),
+            ("walk", "metropolis", 1, TypeError, "metropolis must be an instance of"),
+            ("attractor", "tolerance", 0, ValueError, "tolerance must be finite and > 0, got 0"),
+            ("attractor", "tolerance", -1.0, ValueError, "tolerance must be finite and > 0"),
+            ("attractor", "tolerance", np.inf, ValueError, "tolerance must be finite and > 0"),
+            ("attractor", "tolerance", "low", TypeError, "tolerance must be one real number"),
+            ("attractor", "max_steps", 0, ValueError, "max_steps == 0, must be >= 1"),
+            ("attractor", "max_steps", 1.5, TypeError, "max_steps must be an instance of int"),
+        ],
+    )
+    def test_settings(self, kind, name, value, error, match):
+        denoiser = clone(DENOISERS[kind]).fit(X)
+        assert_fit_fails(denoiser.set_params(**{name: value}), error, match)
+
+    @pytest.mark.parametrize("part", ["jump", "walk"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "passthrough",
+            "deen",
+            False,
+            3,
+            ParzenDenoiser,
+            StandardScaler(),
+            FrozenEstimator(StandardScaler().fit(X)),
+            make_pipeline(StandardScaler(), ParzenDenoiser()),
+        ],
+        ids=lambda value: repr(value)[:30],
+    )
+    def test_part_is_no_denoiser(self, denoiser, part, value):
+        denoiser.set_params(**{part: value})
+        assert_fit_fails(
+            denoiser, TypeError, rf"(?s){part}=.* must be a denoiser.*DEENDenoiser\(\)"
+        )
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    @pytest.mark.parametrize("walk", [DENOISERS["walk"], DENOISERS["attractor"]])
+    def test_walk_without_an_energy_of_its_own(self, denoiser, walk, frozen):
+        walk = FrozenEstimator(clone(walk).fit(X)) if frozen else clone(walk)
+        denoiser.set_params(walk=walk)
+        assert_fit_fails(denoiser, TypeError, "walk=.* must be a denoiser with an energy to walk")
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_jump_of_another_sigma(self, denoiser, frozen):
+        jump = ParzenDenoiser(0.3)
+        denoiser.set_params(jump=FrozenEstimator(jump.fit(X)) if frozen else jump)
+        match = r"jump has sigma=0\.3, and is to start from noise of sigma=0\.5.*None"
+        assert_fit_fails(denoiser, ValueError, match)
+        assert denoiser.set_params(sigma=0.3).fit(X).jump_.sigma_ == 0.3
+
+    @pytest.mark.parametrize(
+        ("part", "value", "error", "match"),
+        [
+            ("jump", "0.5", TypeError, "jump__sigma must be one real number, got '0.5'"),
+            ("jump", -1.0, ValueError, "jump__sigma must be finite and > 0, got -1.0"),
+            ("walk", "0.1", TypeError, "walk__sigma must be one real number, got '0.1'"),
+            ("walk", 0, ValueError, "walk__sigma must be finite and > 0, got 0"),
+            ("walk", np.nan, ValueError, "walk__sigma must be finite and > 0"),
+        ],
+    )
+    def test_sigma_of_a_part_is_no_noise_level(self, denoiser, part, value, error, match):
+        assert_fit_fails(denoiser.set_params(**{f"{part}__sigma": value}), error, match)
+
+    @pytest.mark.parametrize("sigma", [0.5, 0.7])
+    def test_walk_with_no_less_noise_warns(self, denoiser, sigma):
+        denoiser.set_params(walk__sigma=sigma)
+        match = rf"walk has sigma={sigma}, no less than the noise of sigma=0\.5 .*None for 0\.125"
+        with pytest.warns(UserWarning, match=match) as record:
+            denoiser.fit(X)
+        assert len(record) == 1
+        assert record[0].filename == __file__
+        assert denoiser.walk_.sigma_ == sigma
+        denoiser.set_params(walk__sigma=0.49).fit(X)
+
+    @pytest.mark.parametrize("part", ["jump", "walk"])
+    def test_frozen_part_was_never_fitted(self, denoiser, part):
+        denoiser.set_params(**{part: FrozenEstimator(ParzenDenoiser(0.5))})
+        assert_fit_fails(denoiser, NotFittedError, "not fitted yet")
+
+    @pytest.mark.parametrize("part", ["jump", "walk"])
+    def test_frozen_part_of_other_features(self, denoiser, part):
+        sigma = {"jump": 0.5, "walk": 0.1}[part]
+        inner = FrozenEstimator(ParzenDenoiser(sigma).fit(X[:, :2]))
+        match = f"frozen {part} was fitted on 2 features, X has 3"
+        assert_fit_fails(denoiser.set_params(**{part: inner}), ValueError, match)
+
+    @pytest.mark.parametrize("part", ["jump", "walk"])
+    def test_frozen_part_of_other_columns(self, denoiser, part):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(X, columns=["a", "b", "c"])
+        sigma = {"jump": 0.5, "walk": 0.1}[part]
+        inner = FrozenEstimator(ParzenDenoiser(sigma).fit(frame[["c", "b", "a"]]))
+        denoiser.set_params(**{part: inner})
+        with pytest.raises(ValueError, match=f"frozen {part}|feature names"):
+            denoiser.fit(frame)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(denoiser)
+
+    @pytest.mark.parametrize("change", [{"n_steps": -1}, {"walk": "none"}, {"step_size": 9.0}])
+    def test_nothing_is_trained_first(self, change):
+        def never(n_features):
+            raise AssertionError("trained")
+
+        denoiser = WalkJumpDenoiser(DEENDenoiser(module=never), ParzenDenoiser(0.1))
+        with pytest.raises((ValueError, TypeError), match=next(iter(change))):
+            denoiser.set_params(**change).fit(X)
 
 
 def xhat(module=Bent, **params):
@@ -689,6 +825,14 @@ ON_PIXELS = {
     "eb-passthrough": (
         lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser="passthrough"),
         True,
+    ),
+    "walk": (lambda: WalkJumpDenoiser(ParzenDenoiser(), ParzenDenoiser(), n_steps=1), True),
+    "attractor": (lambda: AttractorDenoiser(ParzenDenoiser(), frozen(ParzenDenoiser(0.1))), True),
+    "eb-walk": (
+        lambda: EmpiricalBayesSmoothedClassifier(
+            TREE, denoiser=WalkJumpDenoiser(ParzenDenoiser(), ParzenDenoiser(), n_steps=1)
+        ),
+        False,
     ),
     "eb-frozen": (
         lambda: EmpiricalBayesSmoothedClassifier(TREE, denoiser=frozen(ParzenDenoiser())),

@@ -30,12 +30,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from smoothlearn import (
+    AttractorDenoiser,
     CertifiedAccuracyScorer,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
     LocallyBiasedSmoother,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    WalkJumpDenoiser,
     XHATClassifier,
 )
 from smoothlearn.views.predictor import rebuild_frame
@@ -97,6 +99,17 @@ def small_net(**params):
     return NeuralNetClassifier(Classifier, **settings | params)
 
 
+QUICK = DEENDenoiser(max_epochs=2)
+WALKS = {
+    "walk-parzen": WalkJumpDenoiser(ParzenDenoiser(), ParzenDenoiser(), n_steps=3),
+    "walk-deen": WalkJumpDenoiser(QUICK, QUICK, n_steps=3),
+    "adjusted-parzen": WalkJumpDenoiser(QUICK, ParzenDenoiser(), n_steps=3, metropolis=True),
+    "adjusted-deen": WalkJumpDenoiser(ParzenDenoiser(), QUICK, n_steps=3, metropolis=True),
+    "attractor-parzen": AttractorDenoiser(
+        ParzenDenoiser(), ParzenDenoiser(), tolerance=0.5, max_steps=500
+    ),
+    "attractor-deen": AttractorDenoiser(QUICK, ParzenDenoiser(), tolerance=0.5, max_steps=500),
+}
 DRAWS = {"n_draws": 25, "n_certify_draws": 50}
 BRIEF = {"epsilon": 0.2, "n_attack_steps": 1, "max_epochs": 10, "batch_size": 16, **DRAWS}
 ESTIMATORS = {
@@ -104,6 +117,7 @@ ESTIMATORS = {
     "deen-module": DEENDenoiser(module=ScalarNetwork, max_epochs=2),
     "deen-image": DEENDenoiser(module=StripNetwork, max_epochs=2),
     "parzen": ParzenDenoiser(),
+    **WALKS,
     "rs-linear": RandomizedSmoothingClassifier(LogisticRegression(), **DRAWS),
     "rs-net": RandomizedSmoothingClassifier(small_net(), **DRAWS),
     "rs-tree": RandomizedSmoothingClassifier(DecisionTreeClassifier(), **DRAWS),
@@ -127,6 +141,9 @@ ESTIMATORS = {
     ),
     "eb-tree-parzen": EmpiricalBayesSmoothedClassifier(
         DecisionTreeClassifier(), denoiser=ParzenDenoiser(), **DRAWS
+    ),
+    "eb-linear-walk": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(), denoiser=WALKS["walk-parzen"], **DRAWS
     ),
     "rs-tree-copies": RandomizedSmoothingClassifier(DecisionTreeClassifier(), n_augment=2, **DRAWS),
     "eb-linear-parzen-copies": EmpiricalBayesSmoothedClassifier(
@@ -169,6 +186,21 @@ CLASSIFIERS = {
     ),
     "network-parzen": EmpiricalBayesSmoothedClassifier(
         net_pipeline(), denoiser=ParzenDenoiser(), sigma=1.0, random_state=0, **DRAWS
+    ),
+    "linear-walk": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(),
+        denoiser=WALKS["adjusted-parzen"],
+        sigma=1.0,
+        n_augment=2,
+        random_state=0,
+        **DRAWS,
+    ),
+    "linear-attractor": EmpiricalBayesSmoothedClassifier(
+        LogisticRegression(),
+        denoiser=WALKS["attractor-parzen"],
+        sigma=1.0,
+        random_state=0,
+        **DRAWS,
     ),
     "xhat-parzen": XHATClassifier(
         denoiser=ParzenDenoiser(),
@@ -237,7 +269,11 @@ def test_memory_mapped_classifier_gives_the_same_certificates(classifier, three_
     assert_same_outputs(classifier, clone(loaded).fit(X, y), X[:20])
 
 
-@pytest.mark.parametrize("denoiser", [DEENDenoiser(max_epochs=2), ParzenDenoiser()])
+DENOISERS = {"deen": QUICK, "parzen": ParzenDenoiser(), **WALKS}
+each_denoiser = pytest.mark.parametrize("denoiser", DENOISERS.values(), ids=DENOISERS)
+
+
+@each_denoiser
 def test_memory_mapped_denoiser_gives_the_same_rows(denoiser, three_blobs, tmp_path):
     X, _ = three_blobs
     denoiser = clone(denoiser).fit(X)
@@ -247,7 +283,9 @@ def test_memory_mapped_denoiser_gives_the_same_rows(denoiser, three_blobs, tmp_p
     np.testing.assert_array_equal(loaded.energy(X), denoiser.energy(X))
 
 
-@pytest.mark.parametrize("name", ["exact", "predictor", "linear-deen", "xhat-parzen"])
+@pytest.mark.parametrize(
+    "name", ["exact", "predictor", "linear-deen", "linear-walk", "linear-attractor", "xhat-parzen"]
+)
 def test_skops_gives_the_same_certificates(classifier, three_blobs):
     skops_io = pytest.importorskip("skops.io")
     X, y = three_blobs
@@ -258,12 +296,15 @@ def test_skops_gives_the_same_certificates(classifier, three_blobs):
     assert_same_outputs(classifier, skops_io.loads(stored, trusted=types), X[:20])
 
 
-@pytest.mark.parametrize("denoiser", [DEENDenoiser(max_epochs=2, random_state=0), ParzenDenoiser()])
+@each_denoiser
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_set_output_gives_frames_with_the_names_of_the_input(denoiser, library, three_blobs):
     frames = pytest.importorskip(library)
     X = three_blobs[0]
     frame = rebuild_frame(X, ["a", "b", "c"], library)
+    denoiser = clone(denoiser)
+    if "random_state" in denoiser.get_params():
+        denoiser.set_params(random_state=0)
     denoised = clone(denoiser).set_output(transform=library).fit_transform(frame)
     assert isinstance(denoised, frames.DataFrame)
     assert list(denoised.columns) == ["a", "b", "c"]
@@ -335,7 +376,7 @@ class TestSampleWeight:
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-@pytest.mark.parametrize("name", ["linear-deen", "network-parzen", "xhat-deen"])
+@pytest.mark.parametrize("name", ["linear-deen", "network-parzen", "linear-walk", "xhat-deen"])
 def test_scores_do_not_depend_on_the_jobs_of_cross_validation(classifier, backend, three_blobs):
     X, y = three_blobs
     scorer = CertifiedAccuracyScorer(radius=0.1)
@@ -353,8 +394,12 @@ def test_scores_do_not_depend_on_the_jobs_of_cross_validation(classifier, backen
     [
         ("linear-deen", {"sigma": [0.3, 0.9]}),
         ("xhat-deen", {"sigma": [0.3, 0.9], "epsilon": [0.0, 0.5]}),
+        (
+            "linear-walk",
+            {"sigma": [0.6], "denoiser__walk__sigma": [0.1, 0.3], "denoiser__n_steps": [1]},
+        ),
     ],
-    ids=["linear-deen", "xhat-deen"],
+    ids=["linear-deen", "xhat-deen", "linear-walk"],
 )
 def test_grid_search_does_not_depend_on_its_jobs(classifier, grid, backend, two_blobs):
     X, y = two_blobs
@@ -372,6 +417,18 @@ def test_grid_search_does_not_depend_on_its_jobs(classifier, grid, backend, two_
         np.testing.assert_array_equal(together.cv_results_[split], alone.cv_results_[split])
     assert together.best_estimator_.denoiser_.sigma_ == together.best_params_["sigma"]
     assert_same_outputs(together.best_estimator_, alone.best_estimator_, X[:10])
+
+
+@pytest.mark.parametrize("name", ["linear-walk", "linear-attractor"])
+def test_votes_behind_a_walk_depend_on_the_row_alone(classifier, three_blobs):
+    X, y = three_blobs
+    counts = classifier.fit(X, y).certify(X).counts
+    assert (counts.max(axis=1) < counts.sum(axis=1)).mean() > 0.2
+    np.testing.assert_array_equal(classifier.certify(X[::-7]).counts, counts[::-7])
+    np.testing.assert_array_equal(classifier.certify(X[4:5]).counts, counts[4:5])
+    with parallel_config(backend="threading"):
+        together = clone(classifier).set_params(n_jobs=2).fit(X, y)
+        np.testing.assert_array_equal(together.certify(X).counts, counts)
 
 
 def inner_threads(backend):
@@ -499,10 +556,10 @@ class TestFrozen:
         np.testing.assert_array_equal(smoother.classes_, ["ape", "bee", "cat"])
         assert np.mean(smoother.predict(X) == names) > 0.9
 
-    @pytest.mark.parametrize("denoiser", [DEENDenoiser(0.4, max_epochs=2), ParzenDenoiser(0.4)])
+    @each_denoiser
     def test_denoiser_is_not_fitted_again(self, denoiser, three_blobs):
         X, y = three_blobs
-        denoiser = clone(denoiser).fit(X)
+        denoiser = clone(denoiser).set_params(sigma=0.4).fit(X)
         expected = denoiser.transform(X)
         smoother = EmpiricalBayesSmoothedClassifier(
             LogisticRegression(), denoiser=FrozenEstimator(denoiser), sigma=0.4, **DRAWS

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from scipy import optimize, stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
@@ -23,14 +24,17 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from smoothlearn import (
+    AttractorDenoiser,
     Certificate,
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    WalkJumpDenoiser,
     XHATClassifier,
     certify,
 )
+from smoothlearn.denoisers.base import EnergyDenoiser
 from smoothlearn.nn.networks import mlp
 from smoothlearn.nn.randomness import private_torch_rng
 from smoothlearn.theory import gaussian
@@ -38,6 +42,8 @@ from smoothlearn.theory.bayes import (
     linear_gaussian_radius,
     linear_gaussian_score,
     mixture_denoiser,
+    parzen_denoiser,
+    parzen_energy,
 )
 
 ROWS = 2000
@@ -774,6 +780,218 @@ def test_radius_in_two_stages_exceeds_the_exact_one_no_more_often_than_promised(
     went_on = (certificate.n_draws == 1000).mean()
     assert 0.3 < went_on < 0.7 or (x > -1 and went_on == 0)
     assert wrong(certificate, label, radius) <= allowed(ROWS, failure)
+
+
+# Denoisers that are random themselves, or jump: their votes are as good as any.
+
+
+class LinearEnergy(EnergyDenoiser):
+    """x̂(y) = βy and the energy ‖y‖²/2(scale² + σ²), of X = N(0, scale² I)."""
+
+    def __init__(self, sigma=None, scale=1.0):
+        self.sigma = sigma
+        self.scale = scale
+
+    def fit(self, X, y=None):
+        _, self.sigma_ = self._start_fit(X)
+        return self
+
+    def _denoise(self, Y):
+        return Y / (1 + (self.sigma_ / self.scale) ** 2)
+
+    def _energy(self, Y):
+        return np.square(Y).sum(axis=1) / (2 * (self.scale**2 + self.sigma_**2))
+
+    def denoise_on(self, device):
+        return lambda batch, generator: self._denoise(batch)
+
+    def denoise_training_on(self, rows, device):
+        return lambda batch, places: self._denoise(batch)
+
+    def field_on(self, device, *, double=False):
+        variance = self.scale**2 + self.sigma_**2
+        return lambda batch: (batch.square().sum(dim=1) / (2 * variance), batch / variance)
+
+    def field_training_on(self, rows, device):
+        field = self.field_on(device)
+        return lambda batch, places: field(batch)
+
+
+#: The smaller noise, and a walk of three steps.
+WALK_SIGMA, H, STEPS = 0.3, 0.1, 3
+
+
+def walking(score, n_rows, **params):
+    """Rows whose ⟨w, x⟩ is the score given, the exact P(class 1), and a smoother that walks."""
+    rng = np.random.default_rng(1)
+    X = 20 * rng.standard_normal((n_rows, 3))
+    X += np.outer(score - X @ W, W)
+    denoiser = WalkJumpDenoiser(
+        LinearEnergy(scale=SCALE),
+        LinearEnergy(WALK_SIGMA, scale=SCALE),
+        step_size=H,
+        n_steps=STEPS,
+    )
+    base = FrozenEstimator(linear_model(W, B))
+    settings = {"denoiser": denoiser, "sigma": SIGMA, "random_state": 3} | DRAWS | params
+    classifier = EmpiricalBayesSmoothedClassifier(base, **settings)
+    gain, spread = walk_law()
+    p = stats.norm.cdf((gain * np.asarray(score) + B) / spread)
+    return X, p, classifier.fit(X, np.arange(n_rows) % 2)
+
+
+def walk_law():
+    """Mean and standard deviation of J given x: the walk is a recursion, y ← a y + √(2h) ε."""
+    beta, walk_beta = (SCALE**2 / (SCALE**2 + s**2) for s in (SIGMA, WALK_SIGMA))
+    a = 1 - H / (SCALE**2 + WALK_SIGMA**2)
+    noise = 2 * H * (1 - a ** (2 * STEPS)) / (1 - a**2)
+    variance = walk_beta**2 * (a ** (2 * STEPS) * beta**2 * SIGMA**2 + noise)
+    return walk_beta * a**STEPS * beta, variance**0.5
+
+
+def doubt_of_votes(classifier, X, p):
+    """The p-value of chi-squared of two classes, where both get votes; it takes both tails."""
+    counts = classifier.certify(X).counts[:, 1]
+    n = classifier.n_certify_draws
+    told = (n * p > 20) & (n * (1 - p) > 20)
+    statistic = (np.square(counts - n * p) / (n * p * (1 - p)))[told].sum()
+    tail = stats.chi2.sf(statistic, told.sum())
+    assert told.mean() > 0.5
+    return 2 * min(tail, 1 - tail)
+
+
+def shared_by_a_batch(batch, generator):
+    return lambda width: torch.randn((1, width), generator=generator).expand(len(batch), -1)
+
+
+def drawn_once(batch, generator):
+    draws = torch.randn((len(batch), batch.shape[1]), generator=generator)
+    return lambda width: draws
+
+
+def the_same_for_all_rows(batch, generator):
+    generator = torch.Generator().manual_seed(0)
+    return lambda width: torch.randn((len(batch), width), generator=generator)
+
+
+def test_votes_behind_a_walk_have_the_exact_law():
+    """Chi-squared of 400 rows of 1,000 votes; false alarms with probability 1e-6."""
+    X, p, classifier = walking(np.linspace(-2, 1.5, 400), 400)
+    assert doubt_of_votes(classifier, X, p) > 1e-6
+
+
+@pytest.mark.parametrize("wrong_noise", [shared_by_a_batch, drawn_once, the_same_for_all_rows])
+def test_votes_whose_walks_are_not_independent_are_told_apart(wrong_noise, monkeypatch):
+    """By the test above."""
+    monkeypatch.setattr("smoothlearn.denoisers.two_level._normal_like", wrong_noise)
+    X, p, classifier = walking(np.linspace(-2, 1.5, 400), 400)
+    assert doubt_of_votes(classifier, X, p) < 1e-9
+
+
+@pytest.mark.parametrize("score", [0.3, -1.3])
+def test_radius_behind_a_walk_exceeds_the_exact_one_no_more_often_than_promised(score):
+    """σΦ⁻¹(p) is less than the distance to where g changes, as the walk adds to the noise."""
+    X, p, classifier = walking(score, ROWS)
+    label, limit = int(p > 0.5), SIGMA * abs(stats.norm.ppf(p))
+    distance = abs(score + B / walk_law()[0])
+    assert 0.5 * distance < limit < 0.95 * distance
+    certificate = classifier.certify(X)
+    assert (certificate.radius > 0).mean() > 0.95
+    count = wrong(certificate, label, limit)
+    assert stats.binom.ppf(1e-6, ROWS, 0.07) <= count <= allowed(ROWS)
+    assert wrong(certificate, label, distance) <= count
+
+
+def test_attack_behind_attractors():
+    """A(y) is ±μ by the sign of ⟨y, μ⟩: P(+μ) = Φ(⟨x, μ⟩/σ‖μ‖), and g is the sign itself."""
+    n_rows = 600
+    mu = np.array([0.8, 0.6])
+    denoiser = AttractorDenoiser(ParzenDenoiser(), ParzenDenoiser(0.4), tolerance=0.1)
+    classifier = EmpiricalBayesSmoothedClassifier(
+        FrozenEstimator(linear_model(mu, 0.0)), denoiser=denoiser, random_state=4, **DRAWS
+    ).fit(np.array([mu, -mu]), [1, 0])
+    assert len(classifier.denoiser_.attractors_) == 2
+    rng = np.random.default_rng(5)
+    along = rng.uniform(-0.8, 0.8, n_rows)
+    X = np.outer(along, mu) + np.outer(rng.uniform(-50, 50, n_rows), [-0.6, 0.8])
+    certificate = classifier.certify(X)
+    counts, p = certificate.counts[:, 1], stats.norm.cdf(along / 0.5)
+    statistic = (np.square(counts - 1000 * p) / (1000 * p * (1 - p)))[np.abs(along) < 0.7].sum()
+    degrees = (np.abs(along) < 0.7).sum()
+    assert 5e-7 < stats.chi2.sf(statistic, degrees) < 1 - 5e-7
+    violations = wrong(certificate, (along > 0).astype(int), np.abs(along))
+    assert stats.binom.ppf(1e-6, n_rows, 0.06) <= violations <= allowed(n_rows)
+
+
+CENTRES, CHANGES = np.array([-1.0, 0.5, 2.0]), [-0.2, 1.1]
+
+
+def thirds(X):
+    return np.searchsorted(CHANGES, X[:, 0])
+
+
+def line_probabilities(walk_sigma, h, n_steps, sigma, metropolis):
+    """P(class) as a function of x: kernels on a grid, back from the classes of the jumps."""
+    t, step = np.linspace(-4, 5, 1201, retstep=True)
+    rows = CENTRES[:, np.newaxis]
+    jumps = parzen_denoiser(t[:, np.newaxis], walk_sigma, rows)[:, 0]
+    drifted = t - h * (t - jumps) / walk_sigma**2
+    kernel = stats.norm.pdf(t, drifted[:, np.newaxis], (2 * h) ** 0.5) * step
+    if metropolis:
+        energy = parzen_energy(t[:, np.newaxis], walk_sigma, rows)
+        with np.errstate(all="ignore"):
+            ratio = np.exp(energy[:, np.newaxis] - energy) * kernel.T / kernel
+            kernel = np.where(kernel > 0, kernel * np.fmin(ratio, 1), 0)
+        kernel += np.diag(1 - kernel.sum(axis=1))
+    below = [np.clip((np.interp(cut, jumps, t) - t) / step + 0.5, 0, 1) for cut in CHANGES]
+    for _ in range(n_steps):
+        below = [kernel @ share for share in below]
+    y, width = np.linspace(-8, 9, 1201, retstep=True)
+    starts = parzen_denoiser(y[:, np.newaxis], sigma, rows)[:, 0]
+    ends = np.array([np.interp(starts, t, share) for share in below])
+
+    def probabilities(x):
+        x = np.asarray(x)
+        blur = stats.norm.pdf(y, x[..., np.newaxis], sigma) * width
+        return np.diff(blur @ ends.T, prepend=0.0, append=1.0)
+
+    return probabilities
+
+
+@pytest.mark.parametrize("metropolis", [False, True])
+def test_attack_behind_a_walk_on_a_line(metropolis):
+    """Nothing here is Gaussian: votes by quadrature, and the nearest point where g changes.
+
+    Chi-squared of 70 rows of 10,000 votes; false alarms with probability 1e-6.
+    """
+    walk_sigma, h, n_steps, sigma = 0.4, 0.15, 3, 0.7
+    probabilities = line_probabilities(walk_sigma, h, n_steps, sigma, metropolis)
+    denoiser = WalkJumpDenoiser(
+        ParzenDenoiser(),
+        ParzenDenoiser(walk_sigma),
+        step_size=h,
+        n_steps=n_steps,
+        metropolis=metropolis,
+    )
+    classifier = EmpiricalBayesSmoothedClassifier(
+        FrozenEstimator(Rule(thirds, 3)),
+        denoiser=denoiser,
+        sigma=sigma,
+        random_state=0,
+        **DRAWS | {"n_certify_draws": LAW_DRAWS},
+    ).fit(CENTRES[:, np.newaxis], [0, 1, 2])
+    x = np.linspace(-3, 4, 70)
+    certificate = classifier.certify(x[:, np.newaxis])
+    expected = LAW_DRAWS * probabilities(x)
+    told = expected > 20
+    statistic = (np.square(certificate.counts - expected)[told] / expected[told]).sum()
+    degrees = told.sum() - len(x)
+    assert 5e-7 < stats.chi2.sf(statistic, degrees) < 1 - 5e-7
+    reach = np.linspace(-1, 1, 41) * (1 - 1e-9)
+    attacked = x + reach[:, np.newaxis] * certificate.radius
+    changed = (probabilities(attacked).argmax(axis=-1) != certificate.label).any(axis=0)
+    assert (changed & ~certificate.abstained).sum() <= allowed(len(x))
+    assert (certificate.radius > 0.2).mean() > 0.5
 
 
 # Networks trained for their smoothed use, rebuilt in NumPy from their weights.

@@ -16,7 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 import smoothlearn.xhat as xhat_module
-from smoothlearn import DEENDenoiser, ParzenDenoiser, XHATClassifier, certify
+from smoothlearn import (
+    DEENDenoiser,
+    ParzenDenoiser,
+    WalkJumpDenoiser,
+    XHATClassifier,
+    certify,
+    robust_accuracy,
+)
 from smoothlearn.views.predictor import rebuild_frame
 
 
@@ -549,6 +556,34 @@ def on_ends(**params):
 
 def column(classifier, name):
     return [row[name] for row in classifier.history_]
+
+
+class TestRandomDenoisers:
+    """A walk behind x̂ draws noise of its own, in training as in votes."""
+
+    WALK = WalkJumpDenoiser(ParzenDenoiser(), ParzenDenoiser(0.2), n_steps=3)
+
+    @pytest.mark.parametrize("epsilon", [0, 0.3])
+    def test_same_seed_gives_the_same_network_and_votes(self, blobs, epsilon):
+        one, other = (xhat(denoiser=self.WALK, epsilon=epsilon).fit(*blobs) for _ in range(2))
+        assert_same_weights(one.weights_, other.weights_)
+        counts = one.certify(blobs[0]).counts
+        np.testing.assert_array_equal(other.certify(blobs[0]).counts, counts)
+        np.testing.assert_array_equal(one.certify(blobs[0][4:5]).counts, counts[4:5])
+        seeded = clone(self.WALK).set_params(random_state=9)
+        third = xhat(denoiser=seeded, epsilon=epsilon).fit(*blobs)
+        assert not same_weights(one.weights_, third.weights_)
+
+    def test_network_learns_and_is_certified_and_attacked(self, blobs):
+        X, y = blobs
+        classifier = xhat(denoiser=self.WALK, max_epochs=15).fit(X, y)
+        assert classifier.score(X, y) > 0.8
+        certificate = classifier.certify(X)
+        assert certificate.accuracy(y, radius=0.2) > 0.3
+        found = robust_accuracy(classifier, X[:30], y[:30], radius=0.4, random_state=0)
+        sure = certificate.certified(y)[:30] & (certificate.radius[:30] >= 0.4)
+        assert not (sure & found.broken).any()
+        assert found.certified <= found.attacked <= 1
 
 
 class TestTraining:

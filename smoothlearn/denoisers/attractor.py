@@ -22,6 +22,8 @@ from smoothlearn.theory.arguments import as_finite
 
 #: Minima that are so near to each other, in sigma', are the same attractor.
 _SAME_ATTRACTOR = 0.1
+#: Rows that arrive so near to each other look for one minimum together.
+_SAME_PLACE = 0.01
 #: How far the search for a minimum is pushed at first, in units of the above.
 _PUSH = 0.1
 _TO_THE_BOTTOM = {"ftol": 0.0, "gtol": 1e-7}
@@ -142,14 +144,13 @@ class AttractorDenoiser(TwoLevelDenoiser):
         if not arrived.any():
             return
         rng = np.random.default_rng(self.noise_seed_)
-        minima = np.array([_minimum(field, y, self.walk_.sigma_, rng) for y in points[arrived]])
-        near = DBSCAN(eps=_SAME_ATTRACTOR * self.walk_.sigma_, min_samples=1)
-        places = near.fit_predict(minima)
-        attractors = minima[np.unique(places, return_index=True)[1]]
+        starts, met = _groups(points[arrived], _SAME_PLACE * self.walk_.sigma_)
+        minima = np.array([_minimum(field, y, self.walk_.sigma_, rng) for y in starts])
+        attractors, places = _groups(minima, _SAME_ATTRACTOR * self.walk_.sigma_)
         energies = self.walk_._energy(attractors)
         order = np.argsort(energies, kind="stable")
         self.attractors_, self.energies_ = attractors[order], energies[order]
-        self.assignment_[arrived] = np.argsort(order)[places]
+        self.assignment_[arrived] = np.argsort(order)[places[met]]
 
     def _flow(self, field: Field, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return gradient_flow(
@@ -162,6 +163,12 @@ class AttractorDenoiser(TwoLevelDenoiser):
 
     def _move(self, field: Field, start: torch.Tensor, normal: Normal) -> Stages:
         return {"attractor": self._flow(field, start)[0]}
+
+
+def _groups(points: FloatArray, reach: float) -> tuple[FloatArray, NDArray[np.intp]]:
+    """One of every group of points, linked by steps of at most reach, and the group of each."""
+    groups = DBSCAN(eps=reach, min_samples=1).fit_predict(points)
+    return points[np.unique(groups, return_index=True)[1]], groups
 
 
 def _minimum(field: Field, point: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:

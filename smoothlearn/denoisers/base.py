@@ -208,4 +208,4 @@ class EnergyDenoiser(Denoiser):
 
 def _forwards(rows: Any) -> FloatArray:
     """The same numbers where torch can read them: it takes no views that run backwards."""
-    return np.ascontiguousarray(rows)
+    return np.array(rows, order="C")  # a copy, as one row counts as contiguous either way

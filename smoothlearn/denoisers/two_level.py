@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import abstractmethod
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from smoothlearn.nn.adversarial import TrainingDenoiser
 from smoothlearn.nn.dynamics import Field, Normal
 from smoothlearn.nn.randomness import generator_on, spawn_seeds
 from smoothlearn.nn.voting import row_seeds
+from smoothlearn.theory.arguments import RAW_PIXELS
 
 Stages = dict[str, torch.Tensor]
 #: Rows that move at once: their distances to all training rows may be needed.
@@ -77,8 +79,10 @@ class TwoLevelDenoiser(Denoiser):
         columns = getattr(self, "feature_names_in_", None)
         refuse_other_columns({"jump": self.jump, "walk": self.walk}, X, columns)
         seeds = spawn_seeds(self.random_state, ("jump", "walk", "noise"))
-        self.jump_ = fit_jump(self.jump, X, sigma, seeds["jump"])
-        self.walk_ = fit_walk(self.walk, X, smaller, seeds["walk"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=RAW_PIXELS)  # it was said of these rows
+            self.jump_ = fit_jump(self.jump, X, sigma, seeds["jump"])
+            self.walk_ = fit_walk(self.walk, X, smaller, seeds["walk"])
         self.noise_seed_ = seeds["noise"]
         self._finish_fit(X)
         self.sigma_ = sigma

@@ -70,6 +70,10 @@ def as_vector(name: str, value: ArrayLike, length: int) -> NDArray[np.float64]:
     return np.broadcast_to(as_reals(name, value, (length,) if np.ndim(value) else ()), length)
 
 
+#: How the warning of :func:`warn_raw_pixels` begins.
+RAW_PIXELS = "X holds whole numbers"
+
+
 def warn_raw_pixels(X: NDArray[np.float64], sigma: float, *, stacklevel: int) -> None:
     """Warn where X looks like pixels from 0 to 255, and sigma like one for pixels in [0, 1]."""
     largest = X.max(initial=0.0)
@@ -77,7 +81,7 @@ def warn_raw_pixels(X: NDArray[np.float64], sigma: float, *, stacklevel: int) ->
         return
     if X.min(initial=0.0) >= 0 and np.array_equal(X, np.floor(X)):
         warnings.warn(
-            f"X holds whole numbers from 0 to {largest:.0f}, as pixels do before they are scaled, "
+            f"{RAW_PIXELS} from 0 to {largest:.0f}, as pixels do before they are scaled, "
             f"and sigma={sigma} is hardly noise to them; divide X by 255, or choose a larger sigma",
             UserWarning,
             stacklevel=stacklevel + 1,

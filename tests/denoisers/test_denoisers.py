@@ -125,6 +125,12 @@ class TestEveryDenoiser:
         alone = np.concatenate([fitted.transform(row[np.newaxis]) for row in noisy])
         np.testing.assert_allclose(fitted.transform(noisy), alone, rtol=1e-9, atol=1e-12)
 
+    def test_rows_may_run_backwards(self, fitted, noisy):
+        """As views that torch does not take."""
+        for rows in (noisy, noisy[:1]):
+            for method in (fitted.transform, fitted.energy):
+                np.testing.assert_allclose(method(rows[::-1]), method(rows)[::-1], atol=1e-9)
+
     def test_denoise_on_a_device_agrees_with_transform(self, fitted, noisy):
         denoise = fitted.denoise_on(CPU)
         batch = torch.tensor(noisy, dtype=torch.float32)
@@ -133,6 +139,15 @@ class TestEveryDenoiser:
                 denoised = denoise(batch, torch.Generator())
             assert denoised.dtype == torch.float32
             np.testing.assert_allclose(denoised.numpy(), fitted.transform(noisy), atol=1e-4)
+
+    @pytest.mark.parametrize("double", [False, True])
+    def test_field_on_a_device_is_the_energy_and_its_gradient(self, fitted, noisy, double):
+        dtype, tolerance = (torch.float64, 1e-6) if double else (torch.float32, 1e-4)
+        energy, slope = fitted.field_on(CPU, double=double)(torch.tensor(noisy, dtype=dtype))
+        assert energy.dtype == slope.dtype == dtype
+        np.testing.assert_allclose(energy, fitted.energy(noisy), rtol=tolerance, atol=tolerance)
+        denoised = noisy - SIGMA**2 * slope.numpy()
+        np.testing.assert_allclose(denoised, fitted.transform(noisy), atol=tolerance)
 
     def test_sigma_is_one_half_when_used_alone(self, fitted, moons):
         denoiser = clone(fitted).set_params(sigma=None)
@@ -507,6 +522,16 @@ class TestOnTrainingRows:
         kept = denoiser.denoise_copies(noisy, rows[places])
         np.testing.assert_allclose(denoised, kept, rtol=0, atol=tolerance)
         assert np.abs(by_hand - denoiser.transform(noisy)).max() > 0.01
+
+    def test_field_of_parzen_leaves_out_the_row_itself(self, moons, copies):
+        places, noisy = copies
+        denoiser = ParzenDenoiser(SIGMA).fit(moons)
+        field = denoiser.field_training_on(moons, CPU)
+        energy, slope = field(torch.tensor(noisy).float(), torch.from_numpy(places))
+        expected = parzen_energy(noisy, SIGMA, moons, leave_out=places)
+        np.testing.assert_allclose(energy, expected, atol=1e-4)
+        x_hat = parzen_denoiser(noisy, SIGMA, moons, leave_out=places)
+        np.testing.assert_allclose(noisy - SIGMA**2 * slope.numpy(), x_hat, atol=1e-5)
 
     def test_parzen_leaves_out_one_of_equal_rows(self):
         rows = np.array([[0.0], [0.0], [2.0]])
