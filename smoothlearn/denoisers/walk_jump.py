@@ -47,7 +47,8 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
         h, in squared units of X, less than :math:`2\sigma'^2`. "auto" is :math:`\sigma'^2/5`, and
         with ``metropolis`` at most :math:`\sigma'^2/\sqrt d`.
     n_steps : int
-        :math:`\tau`. Each takes as long as denoising.
+        :math:`\tau`. Each takes as long as denoising, and certified accuracy falls with their
+        number: see :doc:`/guide/walk_jump`.
     metropolis : bool
         Accept or reject every step, so that the walk has no error of the order of h. In many
         dimensions that takes short steps, hence many: with long ones a walk stays at x̂.
@@ -89,7 +90,7 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
     >>> list(stages)
     ['denoised', 'walked', 'jumped']
     >>> round(denoiser.walk_length_, 3)
-    10.0
+    2.0
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
         *,
         sigma: float | None = None,
         step_size: float | str = "auto",
-        n_steps: int = 50,
+        n_steps: int = 10,
         metropolis: bool = False,
         random_state: Any = None,
         verbose: int = 0,
