@@ -69,7 +69,7 @@ def _draw_mixture(left: plt.Axes, right: plt.Axes, one: dict[str, Any]) -> None:
     ends = {row["error_mixed"] for row in walked}
     lines = {
         "a walk that has mixed": (sum(ends) / len(ends), ":", "bottom"),
-        "a draw of X given y": (one["posterior_draw_error"], "--", "bottom"),
+        "X given y": (one["posterior_draw_error"], "--", "bottom"),
         "the Bayes estimator": (one["bayes_error"], "-", "top"),
     }
     for name, (height, style, side) in lines.items():

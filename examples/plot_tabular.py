@@ -102,8 +102,7 @@ axes[1].set_ylabel("")
 # columns are measured with one ruler. On the right every column counts alike, which is mostly what
 # is meant by a small change of such a row.
 #
-# The curves of the trees end where so few draws end, not because the trees are weaker: more draws
-# move the dotted lines to the right.
+# The curves of the trees end where so few draws end: more draws move the dotted lines to the right.
 if len(sys.argv) > 1:
     figure.savefig(sys.argv[1], dpi=150)
 plt.show()

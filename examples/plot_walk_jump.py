@@ -9,8 +9,8 @@ estimate from where it ends, the jump. Their Figure 6 shows it. Here it is for s
 digits, and with ``SMOOTHLEARN_DATA`` set to a folder of MNIST, with the numbers of the paper for a
 part of MNIST.
 
-One step h belongs in the drift and, as √(2h), in the noise. The paper's Eq. 16 has δ² in the drift
-and √(2δ) in the noise, which is not a walk on that energy; its δ = 0.001 is taken for h.
+One step h belongs in the drift and, as √(2h), in the noise. With h = δ², for δ = 0.001 of the paper,
+the walk would hardly move; here it is h = δ.
 """
 
 import os

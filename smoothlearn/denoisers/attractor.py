@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.cluster import DBSCAN
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
@@ -60,11 +61,12 @@ class AttractorDenoiser(TwoLevelDenoiser):
     Attributes
     ----------
     attractors_ : ndarray of shape (n_attractors, d)
-        The local minima beside which the training rows arrive, by rising energy.
+        The local minima that lie downhill from where the training rows arrive, by rising energy.
     energies_ : ndarray of shape (n_attractors,)
         :math:`\phi_{\sigma'}` at the attractors.
     assignment_ : ndarray of shape (n,), int
-        Which attractor every training row flows to; -1 where it had not arrived.
+        Which attractor every training row flows to, or, where the flow ends at a saddle, one that
+        lies downhill from it; -1 where it had not arrived.
     jump_, walk_ : denoiser
         The fitted denoisers.
     sigma_, noise_seed_, n_features_in_, feature_names_in_
@@ -166,9 +168,24 @@ class AttractorDenoiser(TwoLevelDenoiser):
 
 
 def _groups(points: FloatArray, reach: float) -> tuple[FloatArray, NDArray[np.intp]]:
-    """One of every group of points, linked by steps of at most reach, and the group of each."""
-    groups = DBSCAN(eps=reach, min_samples=1).fit_predict(points)
-    return points[np.unique(groups, return_index=True)[1]], groups
+    """One of every group of points within reach of each other, and the group of every point.
+
+    In blocks, as many points may be in one place.
+    """
+    centred = points - points.mean(axis=0)
+    groups = np.empty(len(points), dtype=np.intp)
+    firsts: list[int] = []
+    for block in np.array_split(np.arange(len(points)), -(-len(points) // MOVED_ROWS)):
+        new = np.ones(len(block), dtype=bool)
+        if firsts:
+            nearest, distance = pairwise_distances_argmin_min(centred[block], centred[firsts])
+            new = distance > reach
+            groups[block[~new]] = nearest[~new]
+        if new.any():
+            own = DBSCAN(eps=reach, min_samples=1).fit_predict(centred[block[new]])
+            groups[block[new]] = len(firsts) + own
+            firsts += block[new][np.unique(own, return_index=True)[1]].tolist()
+    return points[firsts], groups
 
 
 def _minimum(field: Field, point: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:

@@ -39,16 +39,17 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
         Gives :math:`\hat x_\sigma`. None means ``DEENDenoiser()``. It is cloned and handed
         ``sigma``; in a ``FrozenEstimator`` it is not refitted.
     walk : DEENDenoiser, ParzenDenoiser or None
-        Has the energy :math:`\phi_{\sigma'}`, with a ``sigma`` of its own; None means a quarter of
-        ``sigma``. None means ``DEENDenoiser()``. In a ``FrozenEstimator`` it is not refitted.
+        Has the energy :math:`\phi_{\sigma'}`, with a ``sigma`` of its own, by default a quarter of
+        ``sigma``. ``walk=None`` means ``DEENDenoiser()``. In a ``FrozenEstimator`` it is not
+        refitted.
     sigma : float or None
         As in :class:`~smoothlearn.DEENDenoiser`.
     step_size : float or "auto"
         h, in squared units of X, less than :math:`2\sigma'^2`. "auto" is :math:`\sigma'^2/5`, and
         with ``metropolis`` at most :math:`\sigma'^2/\sqrt d`.
     n_steps : int
-        :math:`\tau`. Each takes as long as denoising, and certified accuracy falls with their
-        number: see :doc:`/guide/walk_jump`.
+        :math:`\tau`. Each takes as long as denoising, and on a learned energy certified accuracy
+        falls with their number: see :doc:`/guide/walk_jump`.
     metropolis : bool
         Accept or reject every step, so that the walk has no error of the order of h. In many
         dimensions that takes short steps, hence many: with long ones a walk stays at x̂.
@@ -75,8 +76,8 @@ class WalkJumpDenoiser(TwoLevelDenoiser):
     References
     ----------
     .. [1] Saremi & Srivastava 2020, "Provable robust classification via learned smoothed
-       densities", arXiv:2005.04504, Eq. 16 and 17. Eq. 16 has :math:`\delta^2` in the drift beside
-       :math:`\sqrt{2\delta}` in the noise, which do not belong together; here both have h.
+       densities", arXiv:2005.04504, Eq. 16 and 17, with h for the step in the drift and in
+       the noise.
 
     Examples
     --------

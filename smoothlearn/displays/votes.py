@@ -22,7 +22,8 @@ class VoteDistributionDisplay:
     r"""Rows by the share p of votes for their label, stacked by what became of them.
 
     The certified radius :math:`\sigma\Phi^{-1}(p)` of two classes grows steeply where p is near 1,
-    so that an average radius hides the rows that are barely decided. Here they stand at the left.
+    so that an average radius hides the rows that are barely decided. Here they stand at the left. A
+    certificate puts a lower bound in the place of p, and its radius is smaller.
     Use ``from_estimator`` or ``from_certificate``.
 
     Parameters

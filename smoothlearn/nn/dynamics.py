@@ -98,7 +98,7 @@ def langevin_walk(
 
     References
     ----------
-    Saremi & Srivastava 2020, Eq. 16, with the step :math:`h = \delta` in the drift as in the noise;
+    Saremi & Srivastava 2020, Eq. 16, with h for the step in the drift and in the noise;
     Roberts & Tweedie 1996, "Exponential convergence of Langevin distributions", Bernoulli 2(4).
     """
     move = _metropolis_step if metropolis else _step
