@@ -144,8 +144,8 @@ for title, row in chosen.items():
         print(f"{middle:8.2f}{width:8.2f}{middle / width:8.2f}")
 
 # %%
-# Of the 8 x 8 digits, both clouds shrink to about half of their width. The one that gains does not
-# slide towards the boundary, and the ratio grows. The one that loses slides more than half of the
+# Of the 8 x 8 digits, both clouds shrink, to between 0.4 and two thirds of their width. The one that
+# gains does not slide towards the boundary, and the ratio grows. The one that loses slides more than half of the
 # way: some of its denoised copies look like a 3 or a 7, and the classifier says so. The denoiser
 # knows how digits look, not which digit this is, and behind a noisy copy of this 2 another class is
 # often likelier.

@@ -9,7 +9,7 @@ estimate from where it ends, the jump. Their Figure 6 shows it. Here it is for s
 digits, and with ``SMOOTHLEARN_DATA`` set to a folder of MNIST, with the numbers of the paper for a
 part of MNIST.
 
-One step h belongs in the drift and, as √(2h), in the noise. With h = δ², for δ = 0.001 of the paper,
+One step h belongs in the drift and, as √(2h), in the noise. With the paper's δ = 0.001 and h = δ²
 the walk would hardly move; here it is h = δ.
 """
 
