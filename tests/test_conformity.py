@@ -111,7 +111,7 @@ WALKS = {
     "attractor-deen": AttractorDenoiser(QUICK, ParzenDenoiser(), tolerance=0.5, max_steps=500),
 }
 DRAWS = {"n_draws": 25, "n_certify_draws": 50}
-BRIEF = {"epsilon": 0.2, "n_attack_steps": 1, "max_epochs": 10, "batch_size": 16, **DRAWS}
+BRIEF = {"epsilon": 0.2, "n_attack_steps": 1, "max_epochs": 10, "batch_size": 32, **DRAWS}
 ESTIMATORS = {
     "deen": DEENDenoiser(max_epochs=2),
     "deen-module": DEENDenoiser(module=ScalarNetwork, max_epochs=2),
