@@ -14,6 +14,17 @@ from smoothlearn.theory.bayes import parzen_denoiser
 CPU = torch.device("cpu")
 
 
+class Gaussian(ParzenDenoiser):
+    """With the energy of a Gaussian of unit variance around the mean of the rows."""
+
+    def field_on(self, device, *, double=False):
+        mean = torch.tensor(self.rows_.mean(axis=0))
+        return lambda y: ((y - mean).square().sum(dim=1) / 2, y - mean)
+
+    def _energy(self, Y):
+        return np.square(Y - self.rows_.mean(axis=0)).sum(axis=1) / 2
+
+
 def attractors_of(X, walk_sigma, sigma=0.5, **params):
     settings = {"random_state": 0, "max_steps": 5000} | params
     denoiser = AttractorDenoiser(
@@ -44,6 +55,16 @@ class TestOfTheTrainingRows:
         assert denoiser.attractors_.shape == (1, 2)
         np.testing.assert_allclose(denoiser.attractors_[0], scattered.mean(axis=0), atol=0.05)
         assert (denoiser.assignment_ == 0).all()
+
+    def test_of_a_gaussian_there_is_one_the_mean(self, scattered):
+        denoiser = AttractorDenoiser(ParzenDenoiser(), Gaussian(0.3), random_state=0)
+        denoiser.fit(scattered)
+        np.testing.assert_allclose(denoiser.attractors_, [scattered.mean(axis=0)], atol=1e-6)
+        np.testing.assert_allclose(denoiser.energies_, 0.0, atol=1e-12)
+        assert (denoiser.assignment_ == 0).all()
+        # where a step of 0.09 of the way is as long as the tolerance
+        distances = np.linalg.norm(denoiser.transform(scattered) - scattered.mean(axis=0), axis=1)
+        assert distances.max() <= 1e-3 * 0.3 / 0.09
 
     @pytest.mark.parametrize("apart", [0.9, 1.1])
     def test_two_rows_share_one_where_the_noise_is_more_than_half_their_distance(self, apart):
