@@ -144,11 +144,11 @@ for title, row in chosen.items():
         print(f"{middle:8.2f}{width:8.2f}{middle / width:8.2f}")
 
 # %%
-# Of the 8 x 8 digits, both clouds shrink, to between 0.4 and two thirds of their width. The one that
-# gains does not slide towards the boundary, and the ratio grows. The one that loses slides more than half of the
-# way: some of its denoised copies look like a 3 or a 7, and the classifier says so. The denoiser
-# knows how digits look, not which digit this is, and behind a noisy copy of this 2 another class is
-# often likelier.
+# Of the 8 x 8 digits, both clouds shrink, to between 0.4 and two thirds of their width. The one
+# that gains does not slide towards the boundary, and the ratio grows. The one that loses slides
+# more than half of the way: some of its denoised copies look like a 3 or a 7, and the classifier
+# says so. The denoiser knows how digits look, not which digit this is, and behind a noisy copy of
+# this 2 another class is often likelier.
 #
 # On MNIST such losses are rare: 2 of the 387 images that both certify, and 68 more are right only
 # with the denoiser (2026-11-21, x86-64, torch 2.13.0, one thread). The paper counts 26 losses in
