@@ -26,8 +26,6 @@ PlacedField = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.T
 
 #: Noise of classifiers, and of a denoiser that is used alone.
 DEFAULT_SIGMA = 0.5
-#: Rows that are denoised at once.
-BLOCK_ROWS = 4096
 _COPIES_AT_ONCE = 500
 _SCORE_SEED = 20_200_509
 

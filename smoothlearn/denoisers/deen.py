@@ -12,7 +12,6 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from smoothlearn.denoisers.base import (
-    BLOCK_ROWS,
     Denoise,
     EnergyDenoiser,
     FloatArray,
@@ -40,6 +39,8 @@ from smoothlearn.nn.training import check_training, train_denoiser
 from smoothlearn.views.copies import per_thread
 from smoothlearn.views.linear import Linear
 
+#: Rows that are denoised at once.
+_BLOCK_ROWS = 4096
 #: A projection is trusted if it votes like x̂ on so many random rows.
 _PROBES = 500
 
@@ -212,13 +213,13 @@ class DEENDenoiser(EnergyDenoiser):
     def _denoise(self, Y: FloatArray) -> FloatArray:
         energy = self._double()
         with torch.no_grad():
-            blocks = [energy(block) for block in torch.tensor(Y).split(BLOCK_ROWS)]
+            blocks = [energy(block) for block in torch.tensor(Y).split(_BLOCK_ROWS)]
         return np.asarray(torch.cat(blocks).numpy())
 
     def _energy(self, Y: FloatArray) -> FloatArray:
         energy = self._double()
         with torch.no_grad():
-            blocks = [energy.energy(block) for block in torch.tensor(Y).split(BLOCK_ROWS)]
+            blocks = [energy.energy(block) for block in torch.tensor(Y).split(_BLOCK_ROWS)]
         return np.asarray(torch.cat(blocks).numpy())
 
     def denoise_on(self, device: torch.device) -> Denoise:
@@ -266,7 +267,8 @@ class DEENDenoiser(EnergyDenoiser):
         Every sample is a Langevin walk
         :math:`y \leftarrow y - h\nabla\phi(y) + \sqrt{2h}\,\varepsilon` of its own, which starts
         from a Gaussian with the mean and the spread of noisy rows, and the jump
-        :math:`\hat x(y)` from where it ends. The law of the jumps is that of
+        :math:`\hat x(y)` from where it ends. From walks that are long enough, and but for the
+        errors of the energy and of the steps, the law of the jumps is that of
         :math:`\hat x(X + \sigma\varepsilon)`, which is narrower than that of X.
 
         The energy was trained within some sigma of the rows and is arbitrary elsewhere: where sigma
