@@ -40,7 +40,7 @@ def certified(task: Any, kind: str, found: dict[str, dict], votes: dict[str, dic
 
 
 def _certificate(task: Any, counts: np.ndarray) -> Certificate:
-    return Certificate.from_counts(
+    return Certificate.from_votes(
         counts[:, 1],
         winner=counts[:, 0].argmax(axis=1),
         classes=np.arange(counts.shape[2]),

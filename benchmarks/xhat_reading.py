@@ -65,7 +65,7 @@ def certificate(found: dict, votes: dict, draws: dict[str, list[int]], n: int = 
         rng = np.random.default_rng(SEED)
         fixed = np.asarray(votes["fixed"])
         counts, stages = np.array([rng.multivariate_hypergeometric(row, n) for row in fixed]), None
-    made = Certificate.from_counts(
+    made = Certificate.from_votes(
         counts,
         winner=np.searchsorted(classes, labels),
         classes=classes,

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 
 from smoothlearn.augmentation import pick_fit_params
@@ -235,7 +235,9 @@ class LocallyBiasedSmoother(MetaSmoother):
         labels = _labels(self.decision_function(X))
         return self.classes_[labels]
 
-    def certify(self, X: Any) -> Certificate:
+    def certify(
+        self, X: Any, *, radius: ArrayLike | None = None, max_radius: ArrayLike | None = None
+    ) -> Certificate:
         r"""Labels, and radii within which no perturbation changes them.
 
         With :math:`R_\pm` the radii within which :math:`g \pm \alpha\|\nabla g\|_*` keeps the sign
@@ -247,6 +249,8 @@ class LocallyBiasedSmoother(MetaSmoother):
         ----------
         X : array_like or data frame of shape (n, d)
             No rows give an empty certificate.
+        radius, max_radius : float or array_like of shape (n,), optional
+            What of the certificate is asked for. All of it costs no more.
 
         Returns
         -------

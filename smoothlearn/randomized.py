@@ -66,6 +66,9 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
     confidence_level : float
         In (0, 1): every certificate is right with at least this probability, see
         :class:`~smoothlearn.Certificate`.
+    vote : {"hard", "soft"}
+        "hard": every draw votes for the class that h predicts. "soft": every draw gives the
+        probabilities of h, and :math:`p_A` is their mean [2]_. The base needs ``predict_proba``.
     device : str
         "auto" (CUDA where there is one), "cpu", "cuda", ...
     n_jobs : int or None
@@ -95,6 +98,8 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
     ----------
     .. [1] Cohen, Rosenfeld & Kolter 2019, "Certified adversarial robustness via randomized
        smoothing", ICML, Theorem 1.
+    .. [2] Zhai et al. 2020, "MACER: attack-free and scalable robust training via maximizing
+       certified radius", ICLR, Theorem 2; Anderson & Sojoudi 2022, Theorem 1.
 
     Examples
     --------
@@ -121,6 +126,7 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
         n_draws: int = 100,
         n_certify_draws: int | tuple[int, int] = 10_000,
         confidence_level: float = 0.999,
+        vote: str = "hard",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -132,6 +138,7 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
         self.n_draws = n_draws
         self.n_certify_draws = n_certify_draws
         self.confidence_level = confidence_level
+        self.vote = vote
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -279,7 +286,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         Fit the base on so many noisy and denoised copies of every row, in place of the clean rows.
         A ``ParzenDenoiser`` denoises the copies of a row without that row, as it would pull them
         back to it; a learned energy hardly does.
-    sigma, n_draws, n_certify_draws, confidence_level, device, n_jobs, random_state, verbose
+    sigma, n_draws, n_certify_draws, confidence_level, vote, device, n_jobs, random_state, verbose
         As in :class:`~smoothlearn.RandomizedSmoothingClassifier`. A denoiser is trained on the
         device that it names itself.
 
@@ -317,6 +324,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
         n_draws: int = 100,
         n_certify_draws: int | tuple[int, int] = 10_000,
         confidence_level: float = 0.999,
+        vote: str = "hard",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -329,6 +337,7 @@ class EmpiricalBayesSmoothedClassifier(RandomizedSmoothingClassifier):
             n_draws=n_draws,
             n_certify_draws=n_certify_draws,
             confidence_level=confidence_level,
+            vote=vote,
             device=device,
             n_jobs=n_jobs,
             random_state=random_state,

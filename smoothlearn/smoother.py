@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,8 +22,13 @@ class Smoother(ClassifierMixin, BaseEstimator):
     """A classifier that certifies what it predicts."""
 
     @abstractmethod
-    def certify(self, X: Any) -> Certificate:
-        """Labels, and radii within which no perturbation changes them."""
+    def certify(
+        self, X: Any, *, radius: ArrayLike | None = None, max_radius: ArrayLike | None = None
+    ) -> Certificate:
+        """Labels, and radii within which no perturbation changes them.
+
+        Who asks for a ``radius``, or none above ``max_radius``, may get no more than that.
+        """
 
     def certified_radius(self, X: Any) -> FloatArray:
         """The radius of ``certify``, of shape (n,); 0 where it abstains.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 from sklearn.utils import check_scalar
 
@@ -17,15 +18,18 @@ from smoothlearn.bases import Ballot
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.randomness import torch_device
-from smoothlearn.nn.voting import count_votes, row_seeds
+from smoothlearn.nn.voting import Stop, count_votes, row_seeds
 from smoothlearn.smoother import Smoother
-from smoothlearn.theory.arguments import as_probability
+from smoothlearn.theory import decisions, gaussian, stopping
+from smoothlearn.theory.arguments import as_probability, as_radii
 from smoothlearn.theory.binomial import top_two_p_value
-from smoothlearn.theory.gaussian import draws_needed, max_radius, more_draws_pay
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.network import Tensors
 
-Counts = NDArray[np.int64]
+#: Draws, at least, before rows whose radii are capped may stop.
+_FIRST_STAGE = 500
+#: Counts (n, n_classes) of hard votes, or sums (n, 2, n_classes) of soft ones and of their squares.
+Votes = NDArray[Any]
 
 
 class VotedSmoother(Smoother):
@@ -38,6 +42,7 @@ class VotedSmoother(Smoother):
     n_draws: int
     n_certify_draws: int | tuple[int, int]
     confidence_level: float
+    vote: str
     device: str
     n_jobs: int | None
     verbose: int
@@ -62,12 +67,13 @@ class VotedSmoother(Smoother):
         exact = self._exact_certificate(X)
         if exact is not None:
             return exact.label
-        return self.classes_[self._predict_counts(X).argmax(axis=1)]
+        return self.classes_[_winner(self._selection(X, self._ballot(X)))]
 
     def predict_proba(self, X: Any) -> FloatArray:
-        r"""Vote frequencies among ``n_draws``, estimates of :math:`P(h(x + \varepsilon) = c)`.
+        r"""Mean votes of ``n_draws``: estimates of what ``certify`` bounds.
 
-        Exact for a linear base with two classes.
+        Of hard votes, the frequencies; they are exact for a linear base with two classes. Of soft
+        ones, the mean probabilities.
 
         Parameters
         ----------
@@ -83,7 +89,8 @@ class VotedSmoother(Smoother):
             won = exact.label[:, np.newaxis] == self.classes_
             p_winner = ndtr(exact.radius / self.sigma_)[:, np.newaxis]
             return np.where(won, p_winner, 1 - p_winner)
-        return self._predict_counts(X) / self.n_draws
+        votes = self._selection(X, self._ballot(X))
+        return (votes if votes.ndim == 2 else votes[:, 0]) / self.n_draws
 
     def abstains(self, X: Any) -> NDArray[np.bool_]:
         """Which predictions are not significant at these draws.
@@ -107,56 +114,138 @@ class VotedSmoother(Smoother):
         exact = self._exact_certificate(X)
         if exact is not None:
             return exact.abstained.copy()
-        return np.asarray(top_two_p_value(self._predict_counts(X)) > 1 - self.confidence_level)
+        votes = self._selection(X, self._ballot(X))
+        return np.asarray(top_two_p_value(votes) > 1 - self.confidence_level)
 
-    def certify(self, X: Any) -> Certificate:
-        """Labels, and Euclidean radii within which no perturbation changes them.
+    def certify(
+        self, X: Any, *, radius: ArrayLike | None = None, max_radius: ArrayLike | None = None
+    ) -> Certificate:
+        r"""Labels, and Euclidean radii within which no perturbation changes them.
 
         The labels are those of ``predict``; the radii come from ``n_certify_draws`` further votes.
+        Who needs to know less can ask for less, and gets it from fewer.
 
         Parameters
         ----------
         X : array_like or data frame of shape (n, d)
             No rows give an empty certificate.
+        radius : float or array_like of shape (n,), optional
+            Decide for each row whether its radius is at least so large, and nothing else: draws
+            stop as soon as they show :math:`p_A \geq \Phi(r/\sigma)` or make it unlikely, by a rule
+            that may look after every chunk (:mod:`smoothlearn.theory.stopping`). Rows certified
+            have this radius, all others abstain.
+        max_radius : float or array_like of shape (n,), optional
+            Do not ask for larger radii: rows are done when they have this one. The draws at which
+            they may stop, each twice as many as the one before, share the failure probability
+            equally.
 
         Returns
         -------
         Certificate
-            Radii in the units of X.
+            Radii in the units of X. Where g is known in closed form it is the whole certificate,
+            whatever was asked for.
+
+        Raises
+        ------
+        ValueError
+            If both are given, or one is negative or NaN.
 
         Warns
         -----
         UserWarning
-            If so few draws can certify no radius at all.
+            If so few draws can certify no radius at all, or not the one asked for.
 
         References
         ----------
-        Cohen et al. 2019, procedure CERTIFY; Saremi & Srivastava 2020, Definition 1.1, Eq. 5.
+        Cohen et al. 2019, procedure CERTIFY; Saremi & Srivastava 2020, Definition 1.1, Eq. 5. Of
+        decisions: Ville 1939; Waudby-Smith & Ramdas 2024.
         """
         X = self._check_rows(X)
+        if radius is not None and max_radius is not None:
+            raise ValueError(
+                f"radius={radius!r} asks for a decision and max_radius={max_radius!r} for a "
+                "measurement; give one of them"
+            )
+        asked = as_radii("radius", radius, len(X))
+        cap = as_radii("max_radius", max_radius, len(X))
         exact = self._exact_certificate(X)
         if exact is not None:
             return exact
-        stages = self._stages()
-        self._warn_few_draws(stages)
         ballot = self._ballot(X)
-        winner = self._count(X, ballot, "predict", self.n_draws).argmax(axis=1)
-        counts = self._count(X, ballot, "certify", stages[0])
-        if len(stages) == 2:
-            share = (1 - self.confidence_level) / 2
-            rows = np.flatnonzero(more_draws_pay(counts, winner, stages[1], share))
-            more = self._count(X[rows], ballot.of(rows), "certify more", stages[1] - stages[0])
-            counts[rows] += more
-        certificate = Certificate.from_counts(
-            winner=winner,
-            counts=counts,
-            classes=self.classes_,
-            sigma=self.sigma_,
-            confidence_level=self.confidence_level,
-            n_features=self.n_features_in_,
-            stages=stages if len(stages) == 2 else None,
+        if asked is not None:
+            return self._decide(X, ballot, asked)
+        stages = self._stages()
+        if cap is not None:
+            stages = stopping.doubling_looks(stages[-1], _FIRST_STAGE)
+        self._warn_few_draws(stages)
+        winner = _winner(self._selection(X, ballot))
+        votes = self._staged_votes(X, ballot, winner, stages, cap)
+        certificate = Certificate.from_votes(
+            votes, winner=winner, stages=stages if len(stages) > 1 else None, **self._facts()
         )
-        return certificate.displaced(ballot.displacement)
+        certificate = certificate.displaced(ballot.displacement)
+        return certificate if cap is None else certificate.capped(cap)
+
+    def _staged_votes(
+        self,
+        X: FloatArray,
+        ballot: Ballot,
+        winner: NDArray[np.intp],
+        stages: tuple[int, ...],
+        cap: FloatArray | None,
+    ) -> Votes:
+        """Votes of the first stage, and of further ones for the rows that they can do much for."""
+        share = (1 - self.confidence_level) / len(stages)
+        rows, votes = np.arange(len(X)), self._count(X, ballot, "certify", stages[0])
+        for stage, (drawn, total) in enumerate(pairwise(stages), start=1):
+            if cap is None:
+                go_on = gaussian.more_draws_pay(votes[rows], winner[rows], stages[-1], share)
+            else:
+                bounds = gaussian.vote_bounds(votes[rows], winner[rows], share)
+                wanted = (cap + ballot.displacement)[rows]
+                go_on = gaussian.radius(*bounds, self.sigma_) < wanted
+                go_on &= ~gaussian.hopeless(votes[rows], winner[rows], share)
+            rows = rows[go_on]
+            purpose = "certify more" if stage == 1 else f"certify {stage}"
+            votes[rows] += self._count(X[rows], ballot.of(rows), purpose, total - drawn)
+        return votes
+
+    def _decide(self, X: FloatArray, ballot: Ballot, asked: FloatArray) -> Certificate:
+        """Which rows are shown to have the radius asked for."""
+        n_draws = self._stages()[-1]
+        self._warn_beyond_reach(asked, n_draws)
+        selection = self._selection(X, ballot)
+        winner = _winner(selection)
+        make = decisions.soft_decision if self._soft else decisions.decision
+        rules = [
+            make(row, ratio, tilt, 1 - self.confidence_level, n_draws)
+            for row, ratio, tilt in zip(
+                winner,
+                np.broadcast_to((asked + ballot.displacement) / self.sigma_, len(X)).tolist(),
+                decisions.tilt(selection if selection.ndim == 2 else selection[:, 0], winner),
+                strict=True,
+            )
+        ]
+        passed = np.zeros(len(X), dtype=bool)
+
+        def stop(i: int, votes: Votes) -> bool:
+            said = rules[i](votes)
+            passed[i] = said > 0
+            return said != 0
+
+        votes = self._count(X, ballot, "decide", n_draws, stop)
+        return Certificate.from_decisions(
+            passed, votes, radius=asked, winner=winner, **self._facts()
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """What the certificates of all rows say."""
+        return {
+            "classes": self.classes_,
+            "sigma": self.sigma_,
+            "confidence_level": self.confidence_level,
+            "n_features": self.n_features_in_,
+        }
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "sigma_")
@@ -166,6 +255,8 @@ class VotedSmoother(Smoother):
         self._stages()
         check_scalar(self.confidence_level, "confidence_level", Real)
         as_probability("confidence_level", self.confidence_level, ends=False)
+        if self.vote not in ("hard", "soft"):
+            raise ValueError(f"vote must be 'hard' or 'soft', got {self.vote!r}")
 
     def _stages(self) -> tuple[int, ...]:
         """Draws in all after every stage of certification."""
@@ -207,9 +298,10 @@ class VotedSmoother(Smoother):
 
     def _warn_few_draws(self, stages: tuple[int, ...]) -> None:
         level = 1 - (1 - self.confidence_level) / len(stages)
-        n_classes = len(self.classes_)
-        if max_radius(stages[-1], level, self.sigma_, n_classes=n_classes) == 0:
-            needed = draws_needed(0.0, level, self.sigma_, n_classes=n_classes)
+        n_classes, soft = len(self.classes_), self._soft
+        limit = gaussian.max_radius(stages[-1], level, self.sigma_, n_classes=n_classes, soft=soft)
+        if limit == 0:
+            needed = gaussian.draws_needed(0.0, level, self.sigma_, n_classes=n_classes)
             warnings.warn(
                 f"n_certify_draws={self.n_certify_draws} certifies no radius at "
                 f"confidence_level={self.confidence_level}, even if all votes agree; at least "
@@ -218,7 +310,24 @@ class VotedSmoother(Smoother):
                 stacklevel=3,
             )
 
-    def _count(self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int) -> Counts:
+    def _warn_beyond_reach(self, asked: FloatArray, n_draws: int) -> None:
+        least = float(np.min(asked, initial=np.inf))
+        needed = decisions.draws_needed(
+            least / self.sigma_, 1 - self.confidence_level, len(self.classes_), self._soft
+        )
+        if needed <= n_draws:
+            return
+        enough = "no number of draws is" if needed == 2**53 else f"at least {needed:,} are"
+        warnings.warn(
+            f"no row can be certified at radius {least:.4g} with sigma={self.sigma_:.4g} and "
+            f"n_certify_draws={self.n_certify_draws}, even if all votes agree: {enough} enough",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _count(
+        self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int, stop: Stop | None = None
+    ) -> Votes:
         return count_votes(
             ballot.vote,
             ballot.rows,
@@ -227,9 +336,20 @@ class VotedSmoother(Smoother):
             n_draws=n_draws,
             n_classes=len(self.classes_),
             device=torch_device(self.device),
+            soft=self._soft,
+            stop=stop,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
 
-    def _predict_counts(self, X: FloatArray) -> Counts:
-        return self._count(X, self._ballot(X), "predict", self.n_draws)
+    def _selection(self, X: FloatArray, ballot: Ballot) -> Votes:
+        """The votes that choose the label."""
+        return self._count(X, ballot, "predict", self.n_draws)
+
+    @property
+    def _soft(self) -> bool:
+        return self.vote == "soft"
+
+
+def _winner(votes: Votes) -> NDArray[np.intp]:
+    return np.asarray((votes if votes.ndim == 2 else votes[:, 0]).argmax(axis=1))

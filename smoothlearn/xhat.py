@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 
-from smoothlearn.bases import Ballot, as_votes
+from smoothlearn.bases import Ballot, as_votes, projected_ballot, read_ballot
 from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
 from smoothlearn.denoisers.fitting import fit_denoiser
 from smoothlearn.nn.adversarial import Attack, train_classifier
@@ -21,13 +21,14 @@ from smoothlearn.nn.classifiers import (
     make_classifier,
     refuse_moods,
 )
+from smoothlearn.nn.first_layer import project_network
 from smoothlearn.nn.networks import ImageShape, as_image_shape, keep_module, save_weights
 from smoothlearn.nn.randomness import private_torch_rng, spawn_seeds, torch_device
 from smoothlearn.nn.training import check_training, n_held_out
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
-from smoothlearn.views.network import Tensors
+from smoothlearn.views.network import Head, Tensors
 from smoothlearn.voted import VotedSmoother
 
 #: Epochs without a better validation loss before ``early_stopping=True`` ends the training.
@@ -92,7 +93,7 @@ class XHATClassifier(VotedSmoother):
         keeps the last.
     early_stopping : bool or int
         Stop after so many epochs without a better validation loss; True means 10.
-    n_draws, n_certify_draws, confidence_level, n_jobs
+    n_draws, n_certify_draws, confidence_level, vote, n_jobs
         As in :class:`~smoothlearn.RandomizedSmoothingClassifier`.
     device : str
         Where to train H and to count votes: "auto" (CUDA where there is one), "cpu", "cuda", ...
@@ -167,6 +168,7 @@ class XHATClassifier(VotedSmoother):
         n_draws: int = 100,
         n_certify_draws: int | tuple[int, int] = 10_000,
         confidence_level: float = 0.999,
+        vote: str = "hard",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -190,6 +192,7 @@ class XHATClassifier(VotedSmoother):
         self.n_draws = n_draws
         self.n_certify_draws = n_certify_draws
         self.confidence_level = confidence_level
+        self.vote = vote
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -328,23 +331,27 @@ class XHATClassifier(VotedSmoother):
         return int(self.early_stopping) or None
 
     def _ballot(self, X: FloatArray) -> Ballot:
-        denoise, scores = self._parts_on(torch_device(self.device))
+        device, head = torch_device(self.device), Head(len(self.classes_))
+        if self.denoiser_ is None:
+            network = self._network()
+            projected = project_network(network.front(), network.network, device)
+            if projected is not None:
+                return projected_ballot(X, projected, head, self.sigma_)
+        denoise, scores = self._parts_on(device)
         denoise = denoise or _leave
 
-        def vote(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def outputs(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             with torch.no_grad():
-                return scores(denoise(batch, generator)).argmax(dim=1)
+                return scores(denoise(batch, generator))
 
-        rows, displacement = as_votes(X, self.sigma_)
-        return Ballot(vote, rows, self.sigma_, displacement)
+        return read_ballot(outputs, head, self.sigma_, *as_votes(X, self.sigma_))
+
+    def _network(self) -> SoftClassifier:
+        sizes = self.n_features_in_, len(self.classes_)
+        return load_classifier(self.module_, *sizes, self.weights_, self.image_shape_)
 
     def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
-        my_network = per_thread(
-            load_classifier(
-                self.module_, self.n_features_in_, len(self.classes_), self.weights_,
-                self.image_shape_,
-            ).to(device)
-        )  # fmt: skip
+        my_network = per_thread(self._network().to(device))
         denoise = None if self.denoiser_ is None else self.denoiser_.denoise_on(device)
         return denoise, lambda batch: my_network()(batch)
 

@@ -21,7 +21,7 @@ ANIMALS = np.array(["ant", "bee", "cat"])
 
 
 def from_counts(counts, winner, classes=ANIMALS, sigma=0.5, level=0.99, n_features=7, stages=None):
-    return Certificate.from_counts(
+    return Certificate.from_votes(
         np.asarray(counts),
         winner=np.asarray(winner),
         classes=classes,

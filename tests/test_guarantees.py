@@ -200,7 +200,7 @@ def test_label_and_bound_use_other_draws_at_a_near_tie():
     certificate = smooth(Rule(three_parts, 3), X, sigma, seed=1, n_draws=1000).certify(X)
     assert radius < 0.02
     assert wrong(certificate, label, radius) <= allowed(n_rows)
-    peeked = Certificate.from_counts(
+    peeked = Certificate.from_votes(
         certificate.counts,
         winner=certificate.counts.argmax(axis=1),
         classes=certificate.classes,
@@ -655,7 +655,7 @@ def test_certificates_of_a_fixed_class_fail_no_more_often_than_promised(p, failu
     """Both bounds at once, and the radius that follows, in 20,000 simulated tables."""
     p = np.array(p)
     counts = np.random.default_rng(8).multinomial(500, p, size=TABLES)
-    certificate = Certificate.from_counts(
+    certificate = Certificate.from_votes(
         counts,
         winner=np.zeros(TABLES, dtype=int),
         classes=np.arange(len(p)),
@@ -676,7 +676,7 @@ def test_certificates_of_a_fixed_class_fail_no_more_often_than_promised(p, failu
 def test_the_two_bounds_share_the_failure_probability():
     """Of 100,000 tables: counts of rare classes are all but independent, so failures add up."""
     p, n_tables = np.array([0.05, 0.04] + [0.91 / 30] * 30), 100_000
-    certificate = Certificate.from_counts(
+    certificate = Certificate.from_votes(
         np.random.default_rng(9).multinomial(50_000, p, size=n_tables),
         winner=np.zeros(n_tables, dtype=int),
         classes=np.arange(len(p)),
@@ -714,7 +714,7 @@ STAGES = (200, 4000)
 
 
 def staged_certificate(counts, n_classes, failure):
-    return Certificate.from_counts(
+    return Certificate.from_votes(
         counts,
         winner=np.zeros(len(counts), dtype=int),
         classes=np.arange(n_classes),

@@ -280,7 +280,7 @@ class TestTwoStages:
             assert np.mean((more != other[went_on]).any(axis=1)[split]) > 0.5
 
     def test_certificate_says_what_it_is(self, staged, certificate, rows):
-        expected = Certificate.from_counts(
+        expected = Certificate.from_votes(
             certificate.counts,
             winner=staged.predict(rows[0]),
             classes=np.arange(3),

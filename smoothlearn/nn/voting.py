@@ -6,6 +6,8 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +19,15 @@ from tqdm.auto import tqdm
 from smoothlearn.nn.randomness import generator_on
 
 Vote = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+#: Whether row i needs no more votes than these.
+Stop = Callable[[int, NDArray[Any]], bool]
 
 #: Draws forwarded at once. Part of the algorithm: other chunks mean other noise, hence other votes.
 CHUNK = {"cpu": 500, "cuda": 10_000}
 #: Wide rows are forwarded fewer at once, to hold so many numbers at most.
 CHUNK_ENTRIES = {"cpu": 2**22, "cuda": 2**26}
+#: Draws before the first look at a row that may stop early. Chunks between looks double from there.
+FIRST_LOOK = 100
 _ROWS_A_TASK = 16
 
 
@@ -66,12 +72,14 @@ def count_votes(
     n_draws: int,
     n_classes: int,
     device: torch.device,
+    soft: bool = False,
+    stop: Stop | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
-) -> NDArray[np.int64]:
+) -> NDArray[Any]:
     r"""How often each class wins at :math:`x + \sigma\varepsilon`, for every row x.
 
-    Every row has a generator of its own and is forwarded in chunks of a fixed size, so that its
+    Every row has a generator of its own and is forwarded in chunks of fixed sizes, so that its
     counts do not depend on the other rows, their order or ``n_jobs``. Each row thread computes with
     one torch thread.
 
@@ -79,8 +87,9 @@ def count_votes(
     ----------
     vote : callable
         From a batch of shape (chunk, d), of the dtype of X and on the device, and a generator (for
-        votes that are random themselves) to class indices of shape (chunk,). May take gradients
-        inside; called by all row threads.
+        votes that are random themselves) to class indices of shape (chunk,), or to probabilities of
+        shape (chunk, n_classes). May take gradients inside and write to its batch; called by all
+        row threads.
     X : ndarray of shape (n, d)
         float32 or float64, the dtype of the batches.
     seeds : list of int
@@ -90,6 +99,11 @@ def count_votes(
         the dtype of S and added in that of X.
     n_draws, n_classes : int
     device : torch.device
+    soft : bool
+        Whether votes are probabilities.
+    stop : callable or None
+        From the place of a row and its part of what is returned, so far, to whether it needs no
+        more draws. Asked first after ``FIRST_LOOK`` draws.
     n_jobs : int or None
         Row threads, as in joblib.
     verbose : int
@@ -98,21 +112,24 @@ def count_votes(
     Returns
     -------
     ndarray of shape (n, n_classes), int64
-        Rows sum to ``n_draws``.
+        Rows sum to their draws. For soft votes (n, 2, n_classes), float64: sums of the
+        probabilities, and of their squares.
     """
     rows = torch.tensor(np.ascontiguousarray(X), device=device)
     spread = torch.tensor(noise, dtype=None if np.ndim(noise) else rows.dtype, device=device)
-
+    shape = (2, n_classes) if soft else (n_classes,)
+    kind = torch.float64 if soft else torch.int64
     n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * effective_n_jobs(n_jobs))))
 
     def task(start: int) -> torch.Tensor:
         with _one_torch_thread():
-            stop = min(start + n_rows, len(rows))
-            counts = torch.zeros((stop - start, n_classes), dtype=torch.int64, device=device)
-            for i in range(start, stop):
+            stop_at = min(start + n_rows, len(rows))
+            tallies = torch.zeros((stop_at - start, *shape), dtype=kind, device=device)
+            for i, tally in zip(range(start, stop_at), tallies, strict=True):
+                enough = partial(stop, i) if stop else None
                 generator = generator_on(device, seeds[i])
-                _count_row(vote, rows[i], generator, spread, n_draws, counts[i - start])
-            return counts
+                _tally_row(vote, rows[i], generator, spread, n_draws, tally, enough)
+            return tallies
 
     tasks = (delayed(task)(start) for start in range(0, len(rows), n_rows))
     blocks = []
@@ -124,28 +141,52 @@ def count_votes(
             blocks.append(block)
             progress.update(len(block))
     if not blocks:
-        return np.zeros((0, n_classes), dtype=np.int64)
+        return np.zeros((0, *shape), dtype=np.float64 if soft else np.int64)
     return np.asarray(torch.cat(blocks).cpu().numpy())
 
 
-def _count_row(
+def _tally_row(
     vote: Vote,
     x: torch.Tensor,
     generator: torch.Generator,
     spread: torch.Tensor,
     n_draws: int,
-    counts: torch.Tensor,
+    tally: torch.Tensor,
+    enough: Callable[[NDArray[Any]], bool] | None,
 ) -> None:
-    size = min(_chunk(x), n_draws)
-    width = spread.shape[1] if spread.ndim == 2 else len(x)
-    buffer = torch.empty((size, width), dtype=spread.dtype, device=x.device)
-    ones = torch.ones(size, dtype=torch.int64, device=x.device)
-    for done in range(0, n_draws, size):
-        buffer.normal_(generator=generator)
-        noise = buffer @ spread.T if spread.ndim == 2 else buffer.mul_(spread)
-        batch = x + noise
+    chunk = min(_chunk(x), n_draws)
+    noisy = _noisy_batches(x, generator, spread, chunk)
+    done = 0
+    while done < n_draws:
+        size = chunk if enough is None else min(chunk, max(FIRST_LOOK, done))
         counted = min(size, n_draws - done)
-        counts.scatter_add_(0, vote(batch.detach(), generator)[:counted], ones[:counted])
+        _add(tally, vote(noisy(size), generator)[:counted])
+        done += counted
+        if enough is not None and enough(tally.cpu().numpy()):
+            return
+
+
+def _noisy_batches(
+    x: torch.Tensor, generator: torch.Generator, spread: torch.Tensor, largest: int
+) -> Callable[[int], torch.Tensor]:
+    """The function from a size to so many fresh noisy copies of a row, good until the next call."""
+    width = spread.shape[1] if spread.ndim == 2 else len(x)
+    buffer = torch.empty((largest, width), dtype=spread.dtype, device=x.device)
+    if spread.ndim == 2:
+        return lambda size: x + buffer[:size].normal_(generator=generator) @ spread.T
+    sigma = float(spread)
+    return lambda size: buffer[:size].normal_(0.0, sigma, generator=generator).add_(x).detach()
+
+
+def _add(tally: torch.Tensor, votes: torch.Tensor) -> None:
+    """Count class indices, or sum probabilities and their squares."""
+    if tally.ndim == 1:
+        tally.scatter_add_(0, votes, torch.ones_like(votes))
+        return
+    p = votes.double()
+    p = p / p.sum(dim=1, keepdim=True)
+    tally[0] += p.sum(dim=0)
+    tally[1] += p.square().sum(dim=0)
 
 
 def _chunk(x: torch.Tensor) -> int:

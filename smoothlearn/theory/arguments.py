@@ -70,6 +70,22 @@ def as_vector(name: str, value: ArrayLike, length: int) -> NDArray[np.float64]:
     return np.broadcast_to(as_reals(name, value, (length,) if np.ndim(value) else ()), length)
 
 
+def as_radii(name: str, value: ArrayLike | None, length: int) -> NDArray[np.float64] | None:
+    """Radii >= 0, infinity among them: one for all rows, or one each; None where none is given."""
+    if value is None:
+        return None
+    radii = np.asarray(value)
+    if radii.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold real numbers, got {value!r}")
+    if radii.shape not in ((), (length,)):
+        raise ValueError(
+            f"{name} must be one number or have shape ({length},), one a row, got {radii.shape}"
+        )
+    if not np.all(radii >= 0):
+        raise ValueError(f"{name} must be >= 0 and not NaN, got {radii[~(radii >= 0)].flat[0]}")
+    return radii.astype(np.float64)
+
+
 #: How the warning of :func:`warn_raw_pixels` begins.
 RAW_PIXELS = "X holds whole numbers"
 

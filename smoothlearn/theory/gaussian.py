@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from smoothlearn.theory import binomial, means
 from smoothlearn.theory.arguments import as_counts, as_finite, as_probability
-from smoothlearn.theory.binomial import winner_and_rival_bounds, winner_failure_probability
+from smoothlearn.theory.binomial import winner_failure_probability
 
 #: More draws pay where they promise at least this share of what they add to a unanimous vote.
 WORTHWHILE_GAIN = 1 / 3
@@ -73,7 +74,12 @@ def _max_standard_radius(n_draws: ArrayLike, alpha: ArrayLike) -> NDArray[np.flo
 
 
 def max_radius(
-    n_draws: ArrayLike, confidence_level: ArrayLike, sigma: float, *, n_classes: int = 2
+    n_draws: ArrayLike,
+    confidence_level: ArrayLike,
+    sigma: float,
+    *,
+    n_classes: int = 2,
+    soft: bool = False,
 ) -> NDArray[np.float64]:
     r"""σΦ⁻¹(α^{1/n}): the largest radius that n draws can certify, all of them for one class.
 
@@ -94,6 +100,9 @@ def max_radius(
     n_classes : int
         Classes the base classifier may vote for; see
         :func:`~smoothlearn.theory.binomial.winner_failure_probability`.
+    soft : bool
+        Whether votes are probabilities: then α^{1/n} is the bound that n ones give,
+        :func:`~smoothlearn.theory.means.largest_mean`.
 
     Returns
     -------
@@ -125,6 +134,8 @@ def max_radius(
     draws = as_counts("n_draws", n_draws)
     level = as_probability("confidence_level", confidence_level, ends=False)
     alpha = winner_failure_probability(1.0 - level, n_classes)
+    if soft:
+        return radius(means.largest_mean(draws, alpha), sigma=sigma)
     return sigma * _max_standard_radius(draws, alpha)[()]
 
 
@@ -199,8 +210,73 @@ def draws_needed(
     return high
 
 
+def draws_of(votes: NDArray[np.number]) -> NDArray[np.int64]:
+    """The number of draws behind each row of `votes`, as in :func:`vote_bounds`."""
+    probabilities = votes if votes.ndim == 2 else votes[:, 0]
+    return np.asarray(np.rint(probabilities.sum(axis=1)).astype(np.int64))
+
+
+def vote_bounds(
+    votes: NDArray[np.number], winner: ArrayLike, failure_probability: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""p_lower <= p_A and p_upper >= max over the other classes of p_B, from hard or soft votes.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n, n_classes), int, or (n, 2, n_classes), float
+        Counts of votes, or sums of probabilities and of their squares.
+    winner : array_like of int, shape (n,)
+        Column of the class to certify, chosen on other draws.
+    failure_probability : float
+        In (0, 1), for each row.
+
+    Returns
+    -------
+    p_lower, p_upper : ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`~smoothlearn.theory.binomial.winner_and_rival_bounds` and
+        :func:`~smoothlearn.theory.means.winner_and_rival_bounds`, which this calls.
+    """
+    if votes.ndim != 3:
+        return binomial.winner_and_rival_bounds(votes, winner, failure_probability)
+    return means.winner_and_rival_bounds(votes, draws_of(votes), winner, failure_probability)
+
+
+def hopeless(
+    votes: NDArray[np.number], winner: NDArray[np.integer], failure_probability: float
+) -> NDArray[np.bool_]:
+    """Where the winner's upper bound is at most the lower bound of another class.
+
+    Such a row will hardly get a radius, however many draws are added. Nothing sound rests on it.
+
+    Parameters
+    ----------
+    votes, winner, failure_probability
+        As in :func:`vote_bounds`.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    n_draws, rows = draws_of(votes), np.arange(len(votes))
+    others = votes.copy()
+    others[rows, ..., winner] = 0
+    best = others if votes.ndim == 2 else others[:, 0]
+    rival = best.argmax(axis=1)
+    if votes.ndim == 2:
+        high = binomial.upper_bound(votes[rows, winner], n_draws, failure_probability)
+        low = binomial.lower_bound(votes[rows, rival], n_draws, failure_probability)
+    else:
+        high = means.upper_bound(*votes[rows, :, winner].T, n_draws, failure_probability)
+        low = means.lower_bound(*votes[rows, :, rival].T, n_draws, failure_probability)
+    return np.asarray(high <= low)
+
+
 def more_draws_pay(
-    counts: ArrayLike, winner: ArrayLike, n_draws: int, failure_probability: float
+    votes: ArrayLike, winner: ArrayLike, n_draws: int, failure_probability: float
 ) -> NDArray[np.bool_]:
     r"""Where r(n_draws) − r(n) ≥ γ (r₁(n_draws) − r₁(n)): `n_draws` in all would pay.
 
@@ -210,8 +286,8 @@ def more_draws_pay(
 
     Parameters
     ----------
-    counts : array_like of int, shape (n, n_classes)
-        Votes of the first draws, one row a point.
+    votes : array_like of int, shape (n, n_classes), or of float, shape (n, 2, n_classes)
+        Votes of the first draws, one row a point, as in :func:`vote_bounds`.
     winner : array_like of int, shape (n,)
         Column of the class to certify.
     n_draws : int
@@ -235,18 +311,20 @@ def more_draws_pay(
     >>> more_draws_pay(counts, [0, 0, 0, 0], 20_000, 0.0005)
     array([ True,  True, False, False])
     """
-    votes = np.asarray(counts)
+    votes = np.asarray(votes)
 
-    def reached(table: NDArray[np.integer]) -> NDArray[np.float64]:
-        return radius(*winner_and_rival_bounds(table, winner, failure_probability))
+    def reached(table: NDArray[np.number]) -> NDArray[np.float64]:
+        return radius(*vote_bounds(table, winner, failure_probability))
 
     here = reached(votes)  # which checks the arguments
-    total = votes.sum(axis=1, keepdims=True)
-    unanimous = total * (np.arange(votes.shape[1]) == np.asarray(winner)[:, np.newaxis])
+    total = draws_of(votes).reshape(-1, *[1] * (votes.ndim - 1))
+    won = np.arange(votes.shape[-1]) == np.asarray(winner)[:, np.newaxis]
+    unanimous = total * (won if votes.ndim == 2 else np.stack([won, won], axis=1))
     stretch = as_counts("n_draws", n_draws) / np.maximum(total, 1)
 
-    def later(table: NDArray[np.integer]) -> NDArray[np.float64]:
-        return reached(np.rint(table * stretch).astype(np.int64))
+    def later(table: NDArray[np.number]) -> NDArray[np.float64]:
+        more = table * stretch
+        return reached(more if table.ndim == 3 else np.rint(more).astype(np.int64))
 
     wanted = later(unanimous) - reached(unanimous)
     return np.asarray((wanted > 0) & (later(votes) - here >= WORTHWHILE_GAIN * wanted))

@@ -35,7 +35,7 @@ def rows():
 def votes(sigma=0.5, n_rows=60):
     """A certificate from votes that range from unanimous to tied."""
     first = np.linspace(1000, 480, n_rows).astype(int)
-    return Certificate.from_counts(
+    return Certificate.from_votes(
         np.column_stack([first, 1000 - first]),
         winner=np.zeros(n_rows, int),
         classes=np.arange(2),

@@ -27,7 +27,7 @@ OUTCOMES = ["right", "wrong", "abstained", "abstained", "right"]
 
 
 def votes(**changes):
-    certificate = Certificate.from_counts(
+    certificate = Certificate.from_votes(
         COUNTS,
         winner=WINNER,
         classes=np.array(["a", "b", "c"]),
@@ -118,7 +118,7 @@ def test_bad_input_is_named():
 @pytest.mark.parametrize(("norm", "symbol"), [(1, "ℓ1"), (2, "ℓ2"), (np.inf, "ℓ∞")])
 def test_the_upper_axis_is_the_radius_of_two_classes(norm, symbol):
     counts = np.array([[700, 300], [841, 159]])
-    certificate = Certificate.from_counts(
+    certificate = Certificate.from_votes(
         counts,
         winner=np.array([0, 0]),
         classes=np.arange(2),

@@ -1,0 +1,212 @@
+"""Decisions on a radius err at most as often as promised, by exact enumeration and by simulation.
+
+The seeds are fixed. Had they been drawn at random, each simulation would fail by chance with
+probability below 1e-6, as its bound is the binomial quantile at that level.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from smoothlearn.theory import decisions
+from smoothlearn.theory.decisions import decision, draws_needed, soft_decision, tangent, tilt
+from smoothlearn.theory.gaussian import radius as gaussian_radius
+
+ALPHA = 0.05
+#: Draws in all at the looks of the engine.
+LOOKS = (100, 200, 400, 800, *range(1300, 5000, 500))
+
+
+def boundary(b, ratio):
+    """Probabilities (a, b) with which class A has just this radius, in sigmas, against class B."""
+    a = special.ndtr(special.ndtri(b) + 2 * ratio)
+    return (a, b) if a + b <= 1 else (special.ndtr(ratio), special.ndtr(-ratio))
+
+
+def chance_of_one(decide, a, b, looks, n_classes):
+    """The probability that a rule ever says 1, summed over all counts; other classes are behind."""
+    size = looks[-1] + 1
+    alive = np.zeros((size, size))  # by the counts of A and B
+    alive[0, 0] = 1.0
+    said_one, drawn = 0.0, 0
+    for look in looks:
+        i, j = np.indices((look - drawn + 1,) * 2)
+        rest = look - drawn - i - j
+        possible = rest >= 0
+        law = np.zeros(possible.shape)
+        counts = np.stack([i, j, rest], axis=-1)[possible]
+        law[possible] = stats.multinomial.pmf(counts, look - drawn, [a, b, max(1 - a - b, 0)])
+        grid = (2 * size, 2 * size)
+        alive = np.fft.irfft2(np.fft.rfft2(alive, grid) * np.fft.rfft2(law, grid))[:size, :size]
+        drawn = look
+        for k, rival in zip(*np.nonzero(alive > 1e-12), strict=True):
+            others = np.diff(np.linspace(0, look - k - rival, n_classes - 1).astype(int))
+            said = decide(np.array([k, rival, *others]))
+            said_one += alive[k, rival] * (said > 0)
+            alive[k, rival] *= said == 0
+    return said_one
+
+
+def cautious(monkeypatch):
+    """No rule gives up, which would hide errors."""
+    monkeypatch.setattr(decisions, "OPTIMISM", 1e6)
+
+
+@pytest.mark.parametrize(("ratio", "t"), [(0.0, 0.0), (0.5, 0.3), (1.0, 0.0), (1.0, 1.0)])
+@pytest.mark.parametrize("b", [0.02, 0.1, 0.3])
+def test_errs_at_most_as_often_as_promised(monkeypatch, ratio, t, b):
+    cautious(monkeypatch)
+    decide = decision(0, ratio, t, ALPHA, 60)
+    assert chance_of_one(decide, *boundary(b, ratio), range(4, 61, 4), n_classes=10) <= ALPHA
+
+
+@pytest.mark.parametrize(("ratio", "n_classes"), [(0.0, 2), (0.7, 2), (0.0, 10), (0.7, 10)])
+def test_what_is_promised_is_used(monkeypatch, ratio, n_classes):
+    cautious(monkeypatch)
+    decide = decision(0, ratio, 0.0, ALPHA, 120)
+    a, b = boundary(0.5, ratio)
+    wrong = chance_of_one(decide, a, b, range(5, 121, 5), n_classes)
+    assert ALPHA / 12 < wrong <= ALPHA
+
+
+@pytest.mark.parametrize(("ratio", "b"), [(0.5, 0.05), (1.0, 0.01), (1.0, 0.15), (2.0, 0.001)])
+def test_errs_at_most_as_often_as_promised_at_the_looks_of_the_engine(ratio, b):
+    a, b = boundary(b, ratio)
+    others = (1 - a - b) * np.array([0.5, 0.3, 0.2]) if a + b < 1 else np.zeros(3)
+    law, n_runs, rng = np.array([a, b, *others]), 800, np.random.default_rng(0)
+    passed = 0
+    for _ in range(n_runs):
+        chosen = tilt(rng.multinomial(100, law)[np.newaxis], np.array([0]))[0]
+        decide = decision(0, ratio, chosen, ALPHA, LOOKS[-1])
+        passed += said_at_looks(decide, rng, law) > 0
+    assert passed <= stats.binom.isf(1e-6, n_runs, ALPHA)
+
+
+def said_at_looks(decide, rng, law):
+    votes, drawn = np.zeros(len(law), dtype=np.int64), 0
+    for look in LOOKS:
+        votes += rng.multinomial(look - drawn, law)
+        drawn = look
+        said = decide(votes)
+        if said:
+            return said
+    return 0
+
+
+def test_looking_again_and_again_at_a_bound_for_fixed_draws_errs_more_often():
+    """What the bets are for: the same looks with Clopper-Pearson bounds break the promise."""
+    rng, tau = np.random.default_rng(0), special.ndtr(1.0)
+    steps = np.diff([0, *LOOKS])
+    votes = rng.binomial(steps, tau, size=(4000, len(steps))).cumsum(axis=1)
+    peeking = stats.beta.ppf(ALPHA, votes, np.array(LOOKS) - votes + 1) > tau
+    assert peeking.any(axis=1).mean() > 3 * ALPHA
+    decide = decision(0, 1.0, 0.0, ALPHA, LOOKS[-1])
+    assert np.mean([said_at_looks(decide, rng, [tau, 1 - tau]) > 0 for _ in range(1000)]) <= ALPHA
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("rule", [decision, soft_decision])
+def test_rows_far_from_the_radius_are_decided_by_few_draws(ratio, rule):
+    soft = rule is soft_decision
+    a, b = boundary(0.2, ratio)
+    for law, expected in (((0.995, 0.003, 0.002), 1), ((a - 0.15, b + 0.15, 1 - a - b), -1)):
+        votes = np.rint(400 * np.maximum(law, 0)).astype(int)
+        given = np.stack([votes, votes]).astype(float) if soft else votes
+        assert rule(0, ratio, 0.0, 0.001, 100_000)(given) == expected
+
+
+def test_a_row_that_no_votes_can_show_any_more_is_given_up():
+    unanimous = np.array([100, 0, 0])
+    needed = draws_needed(1.5, 0.001, 3, soft=False)
+    assert decision(0, 1.5, 0.0, 0.001, needed)(unanimous) == 0
+    assert decision(0, 1.5, 0.0, 0.001, needed - 1)(unanimous) == -1
+    assert decision(0, 9.0, 0.0, 0.001, 10**9)(unanimous) == -1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("soft", [False, True])
+def test_draws_needed_is_the_least_number_that_shows_the_radius(n_classes, soft):
+    rule = soft_decision if soft else decision
+    for ratio in (0.0, 1.0, 2.5):
+        n = draws_needed(ratio, 0.001, n_classes, soft)
+        for draws, said in ((n - 1, -1), (n, 1)):
+            votes = draws * np.eye(n_classes, dtype=int)[0]
+            votes = np.stack([votes, votes]).astype(float) if soft else votes
+            assert rule(0, ratio, 0.0, 0.001, draws)(votes) == said
+    assert draws_needed(9.0, 0.001, n_classes, soft) == 2**53
+
+
+# The tangent
+
+ratios, tilts, shares = st.floats(0, 6), st.floats(0, 6), st.floats(1e-12, 0.999)
+
+
+@given(ratios, tilts, shares)
+def test_no_rival_without_the_radius_is_above_the_tangent(ratio, t, b):
+    slope, intercept = tangent(ratio, t)
+    a = special.ndtr(special.ndtri(b) + 2 * ratio)
+    assert a - slope * b <= intercept
+
+
+@given(st.floats(0.01, 4), st.floats(0, 3))
+def test_the_tangent_touches_where_the_tilt_says(ratio, t):
+    slope, intercept = tangent(ratio, t)
+    a, b = special.ndtr(ratio - t), special.ndtr(-ratio - t)
+    assert a - slope * b == pytest.approx(intercept, abs=1e-11)
+    assert gaussian_radius(a, b) == pytest.approx(ratio)
+
+
+def test_the_tilt_is_that_of_the_frequencies():
+    votes = np.array([[70, 20, 10], [20, 70, 10], [100, 0, 0], [60, 40, 0]])
+    expected = [-(special.ndtri(70.5 / 101) + special.ndtri(20.5 / 101)) / 2] * 2
+    np.testing.assert_allclose(tilt(votes, np.array([0, 1, 0, 0])), [*expected, 0, 0], atol=1e-12)
+
+
+# Soft votes
+
+
+def soft_draws(rng, shape, n):
+    """Probabilities of three classes; Dirichlet, so that a mean is known exactly."""
+    return rng.dirichlet(shape, size=n)
+
+
+@pytest.mark.parametrize("strength", [0.5, 5.0, 50.0])
+def test_soft_decisions_err_at_most_as_often_as_promised(strength):
+    a, b = boundary(0.1, 0.7)
+    law = np.array([a, b, 1 - a - b])
+    rng, n_runs, passed = np.random.default_rng(0), 800, 0
+    chosen = -(special.ndtri(a) + special.ndtri(b)) / 2
+    for _ in range(n_runs):
+        decide = soft_decision(0, 0.7, chosen, ALPHA, 1000)
+        p = soft_draws(rng, strength * law, 800)
+        sums = np.stack([p, p**2]).cumsum(axis=1)
+        said = [decide(sums[:, look - 1]) for look in (100, 200, 400, 800)]
+        passed += 1 in said
+    assert passed <= stats.binom.isf(1e-6, n_runs, ALPHA)
+
+
+def test_soft_wealth_is_never_above_the_exact_one():
+    rng = np.random.default_rng(0)
+    for shape in ([2.0, 1, 1], [0.3, 0.2, 0.1], [30, 2, 2]):
+        for ratio in (0.0, 0.6):
+            p = soft_draws(rng, shape, 60)
+            slope, intercept = tangent(ratio, 0.2)
+            exact = -np.inf
+            bets = []
+            for rival in (1, 2):
+                gain = p[:, 0] - slope * p[:, rival] - intercept
+                stakes = decisions.STAKES / (slope + intercept)
+                bets.append(np.log(np.exp(np.log1p(np.outer(stakes, gain)).sum(axis=1)).mean()))
+            exact = min(bets)
+            decide = soft_decision(0, ratio, 0.2, float(np.exp(-exact)) * 0.999, 60)
+            if exact > 0:
+                assert decide(np.stack([p.sum(axis=0), (p**2).sum(axis=0)])) <= 0
+
+
+def test_votes_that_are_all_or_nothing_are_judged_alike():
+    for counts in ([950, 30, 20], [500, 300, 200], [700, 150, 150]):
+        hard = decision(0, 0.8, 0.1, 0.001, 10_000)(np.array(counts))
+        soft = soft_decision(0, 0.8, 0.1, 0.001, 10_000)(np.array([counts, counts], float))
+        assert soft == hard
