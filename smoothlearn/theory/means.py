@@ -3,14 +3,15 @@ r"""Bounds on the mean of numbers in [0, 1] from their sum and the sum of their 
 The capital of one who stakes the share c at odds that are fair for the mean m,
 K = ∏ (1 + (c/m)(Xᵢ − m)), does not grow in expectation where the true mean is at most m. So it
 ever reaches 1/α with at most the probability α (Ville 1939; Waudby-Smith & Ramdas 2024), and so
-does the average over a fixed grid of c. With log(1 + y) >= y − y² ψ/c² for y >= −c, where
-ψ = −log(1 − c) − c (Fan, Grama & Liu 2015, Lemma 4.1), and u = 1/m, the sums S₁ and S₂ of the
-numbers and of their squares suffice:
+does the average over a fixed grid of c. Two sums are enough for a lower bound of it. With S₁ and
+S₂ the sums of the numbers and of their squares, t = S₂/S₁ and N = S₁²/S₂,
 
-    log K >= (c + 2ψ) S₁ u − ψ S₂ u² − n (c + ψ).
+    log K >= N log(1 − c + c t/m) + (n − N) log(1 − c),
 
-The right-hand side grows with u up to its top u* and falls beyond, where K still grows. Its value
-at min(u, u*) is therefore a lower bound of log K as well, and one that never falls as m does.
+which N numbers t and n − N zeros would give, with the same sums. For log K is the sum of f(Xᵢ),
+f(x) = log(1 − c + c x/m). The parabola that meets f at 0 and touches it at t is nowhere above f
+for x >= 0, as the third derivative of f is positive, and S₁ and S₂ determine its sum. The bound
+is exact for zeros and ones, and for numbers that are all alike.
 """
 
 import numpy as np
@@ -24,7 +25,6 @@ from smoothlearn.theory.stopping import FUTILITY
 STAKES = special.expit(np.linspace(-6.0, 4.0, 16))
 """The grid of c: near 0 for many numbers, near 1 for few of them or means near 1."""
 
-_PSI = -np.log1p(-STAKES) - STAKES
 _ROUNDING = 1e-14
 """What a sum may be off by for every number in it."""
 
@@ -54,23 +54,22 @@ def _mirrored(S1: Floats, S2: Floats, n: Floats) -> Sums:
 
 def _log_wealth(S1: Floats, S2: Floats, n: Floats, mean: Floats) -> Floats:
     slack = _ROUNDING * np.fmax(n, 1.0)
-    least = S1 * S1 / np.fmax(n, 1.0)  # Cauchy-Schwarz
-    squares = (np.fmax(S2, least) + slack)[..., np.newaxis]
-    slope = (STAKES + 2 * _PSI) * np.fmax(S1 - slack, 0.0)[..., np.newaxis]
-    curvature = 2 * _PSI * squares
-    u = np.fmin(1.0 / np.fmax(mean, 1e-300)[..., np.newaxis], slope / curvature)
-    paid = np.multiply.outer(n, STAKES + _PSI)
-    log_capital = (slope - curvature * u / 2) * u - paid
+    squares = np.fmax(S2, S1 * S1 / np.fmax(n, 1.0)) + slack  # at least that by Cauchy-Schwarz
+    total = np.fmax(S1 - slack, 0.0)
+    N = total * total / squares
+    gain = squares / np.fmax(total, 1e-100) / np.fmax(mean, 1e-100) - 1.0
+    log_capital = N[..., np.newaxis] * np.log1p(np.multiply.outer(gain, STAKES))
+    log_capital += np.multiply.outer(n - N, np.log1p(-STAKES))
     best = log_capital.max(axis=-1)
     return best + np.log(np.exp(log_capital - best[..., np.newaxis]).mean(axis=-1))
 
 
 def log_wealth(total: ArrayLike, squares: ArrayLike, n: ArrayLike, mean: ArrayLike) -> Floats:
-    r"""log of the average over c of exp((c + 2ψ) S₁ u − ψ S₂ u² − n (c + ψ)), u = min(1/m, u*).
+    r"""log of the average over c of (1 − c + c t/m)^N (1 − c)^{n−N}, t = S₂/S₁, N = S₁²/S₂.
 
-    A lower bound on the capital of a bettor against "the mean is at most m", c in `STAKES`,
-    u* = (c + 2ψ) S₁ / (2ψ S₂). If it is, this exceeds log(1/α) after *any* number of draws with
-    at most the probability α ([1]_; the inequality is Lemma 4.1 of [2]_). It falls as m grows.
+    At most the capital of a bettor against "the mean is at most m", averaged over c in `STAKES`.
+    If it is, this exceeds log(1/α) after *any* number of draws with at most the probability α
+    [1]_. It falls as m or S₂ grow, and rises with S₁.
 
     Parameters
     ----------
@@ -97,21 +96,19 @@ def log_wealth(total: ArrayLike, squares: ArrayLike, n: ArrayLike, mean: ArrayLi
     ----------
     .. [1] Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting",
        JRSS B 86(1).
-    .. [2] Fan, Grama & Liu 2015, "Exponential inequalities for martingales with applications",
-       Electron. J. Probab. 20.
 
     Examples
     --------
     >>> from smoothlearn.theory.means import log_wealth
     >>> log_wealth(90.0, 85.0, 100, [0.5, 0.8, 0.95]).round(2)
-    array([21.82,  3.14, -0.93])
+    array([43.05,  3.88, -0.93])
     """
     S1, S2, draws = _as_sums(total, squares, n)
     return _log_wealth(S1, S2, draws, as_probability("mean", mean))[()]
 
 
 def _lower(S1: Floats, S2: Floats, n: Floats, alpha: Floats) -> Floats:
-    """The largest m that is refuted, by bisection: at every step `low` is, or is 0."""
+    """The largest m that is refuted, by bisection: `low` is refuted at every step, or 0."""
     needed = -np.log(alpha)
     low = np.zeros(np.broadcast_shapes(S1.shape, needed.shape))
     high = np.ones_like(low)
@@ -132,10 +129,8 @@ def lower_bound(
 
     Parameters
     ----------
-    total, squares : array_like of float
-        Sums of independent numbers in [0, 1] and of their squares.
-    n : array_like of int
-        How many.
+    total, squares, n
+        As in :func:`log_wealth`.
     failure_probability : array_like of float
         α, in (0, 1). All four broadcast.
 
@@ -153,7 +148,7 @@ def lower_bound(
     --------
     >>> from smoothlearn.theory.means import lower_bound
     >>> lower_bound([0.0, 90.0, 90.0], [0.0, 90.0, 82.0], 100, 0.001).round(3)
-    array([0.   , 0.698, 0.784])
+    array([0.   , 0.728, 0.804])
     """
     alpha = as_probability("failure_probability", failure_probability, ends=False)
     return _lower(*_as_sums(total, squares, n), alpha)[()]
@@ -170,7 +165,7 @@ def upper_bound(
     --------
     >>> from smoothlearn.theory.means import upper_bound
     >>> upper_bound([10.0, 10.0, 100.0], [10.0, 2.0, 100.0], 100, 0.001).round(3)
-    array([0.302, 0.216, 1.   ])
+    array([0.272, 0.196, 1.   ])
     """
     alpha = as_probability("failure_probability", failure_probability, ends=False)
     return 1.0 - _lower(*_mirrored(*_as_sums(total, squares, n)), alpha)[()]
@@ -179,9 +174,8 @@ def upper_bound(
 def largest_mean(n: ArrayLike, failure_probability: ArrayLike) -> Floats:
     """The lower bound from n ones, which no other n numbers exceed.
 
-    For any c the bound of log K is the largest value, over u up to 1/m, of a sum of one parabola at
-    Xᵢ u for each number. None of these exceeds the parabola's largest value up to 1/m, which n ones
-    reach together.
+    Of n numbers with a given sum those that are all alike have the least squares, hence the
+    largest wealth, and it grows with them.
 
     Parameters
     ----------
@@ -203,7 +197,7 @@ def largest_mean(n: ArrayLike, failure_probability: ArrayLike) -> Floats:
     --------
     >>> from smoothlearn.theory.means import largest_mean
     >>> largest_mean([0, 100, 10_000], 0.001).round(4)
-    array([0.    , 0.8987, 0.9991])
+    array([0.    , 0.9172, 0.9991])
     """
     draws = as_counts("n", n)
     return lower_bound(draws, draws, n, failure_probability)
@@ -241,11 +235,8 @@ def winner_and_rival_bounds(
 
     Raises
     ------
-    ValueError
-        If the shapes disagree, the sums are not those of numbers in [0, 1], a winner is not a
-        class, or failure_probability is outside (0, 1).
-    TypeError
-        If n_draws or winner are not integers or a sum not a real number.
+    ValueError, TypeError
+        If the shapes disagree, a winner is not a class, or as in :func:`lower_bound`.
 
     Examples
     --------
@@ -253,7 +244,7 @@ def winner_and_rival_bounds(
     >>> sums = [[[70.0, 20.0, 10.0], [51.0, 6.0, 3.0]]]
     >>> p_lower, p_upper = winner_and_rival_bounds(sums, [100], [0], 0.001)
     >>> p_lower.round(3), p_upper.round(3)
-    (array([0.582]), array([0.354]))
+    (array([0.6]), array([0.325]))
     """
     table = np.asarray(sums)
     if table.ndim != 3 or table.shape[1] != 2 or table.shape[2] == 0:
@@ -306,21 +297,14 @@ def decide(
 
     Parameters
     ----------
-    total, squares : array_like of float
-        Sums of independent numbers in [0, 1] and of their squares.
-    n : array_like of int
-        How many so far.
-    threshold : array_like of float
-        τ, in [0, 1].
-    failure_probability : array_like of float
-        α, in (0, 1).
-    futility : array_like of float
-        In [0, 1]; 0 never gives up. All six broadcast.
+    total, squares, n
+        As in :func:`log_wealth`.
+    threshold, failure_probability, futility
+        As in :func:`smoothlearn.theory.stopping.decide`.
 
     Returns
     -------
     ndarray of int8
-        A NumPy scalar for scalar arguments.
 
     Raises
     ------

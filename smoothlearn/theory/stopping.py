@@ -43,12 +43,12 @@ def _log_wealth(k: Numbers, n: Numbers, p: Numbers, q: Numbers) -> NDArray[np.fl
     computation loses about 1e-16 n log n. Written over s = (x - p)/q it is that of
     (1 + s q/p)^k (1 - s)^(n-k) over (0, 1), hence at least 1/(n - k + 1).
     """
-    beyond = special.xlogy(1.0, special.betainc(n - k + 1.0, k + 1.0, q))
+    beyond = special.betainc(n - k + 1.0, k + 1.0, q) - 1e-300  # which only underflow notices
     scale = special.betaln(k + 1.0, n - k + 1.0)
     power = special.xlogy(k, p) + special.xlogy(n - k + 1.0, q)
     lost = 1e-9 + 1e-15 * special.xlogy(n, n)
-    with np.errstate(invalid="ignore"):  # -inf + inf at p = 1
-        return np.fmax(beyond + scale - power - lost, -special.log1p(n - k))
+    wealth = special.xlogy(1.0, beyond) + scale - power - lost
+    return np.fmax(wealth, -special.log1p(n - k))  # passes over NaN
 
 
 def log_wealth(k: ArrayLike, n: ArrayLike, threshold: ArrayLike) -> NDArray[np.float64]:

@@ -187,22 +187,38 @@ def test_soft_decisions_err_at_most_as_often_as_promised(strength):
     assert passed <= stats.binom.isf(1e-6, n_runs, ALPHA)
 
 
-def test_soft_wealth_is_never_above_the_exact_one():
+@pytest.mark.parametrize(("ratio", "t"), [(0.0, 0.0), (0.6, 0.2), (0.6, 1.5), (1.0, 1.0)])
+def test_soft_wealth_is_never_above_the_exact_one(ratio, t):
     rng = np.random.default_rng(0)
-    for shape in ([2.0, 1, 1], [0.3, 0.2, 0.1], [30, 2, 2]):
-        for ratio in (0.0, 0.6):
-            p = soft_draws(rng, shape, 60)
-            slope, intercept = tangent(ratio, 0.2)
-            exact = -np.inf
-            bets = []
-            for rival in (1, 2):
-                gain = p[:, 0] - slope * p[:, rival] - intercept
-                stakes = decisions.STAKES / (slope + intercept)
-                bets.append(np.log(np.exp(np.log1p(np.outer(stakes, gain)).sum(axis=1)).mean()))
-            exact = min(bets)
-            decide = soft_decision(0, ratio, 0.2, float(np.exp(-exact)) * 0.999, 60)
-            if exact > 0:
-                assert decide(np.stack([p.sum(axis=0), (p**2).sum(axis=0)])) <= 0
+    apart = np.array([[1.0, 0, 0]] * 57 + [[0, 0.5, 0.5]] * 3)  # no product F_A F_B to lose
+    samples = [soft_draws(rng, shape, 60) for shape in ([2.0, 1, 1], [0.6, 0.2, 0.1], [30, 2, 2])]
+    slope, intercept = tangent(ratio, t)
+    stakes = decisions.STAKES / (slope + intercept)
+    n_judged = 0
+    for p in (*samples, apart):
+        gains = [p[:, 0] - slope * p[:, rival] - intercept for rival in (1, 2)]
+        exact = min(np.exp(np.log1p(np.outer(stakes, gain)).sum(axis=1)).mean() for gain in gains)
+        if exact > 1.001:
+            decide = soft_decision(0, ratio, t, 0.999 / exact, 60)
+            assert decide(np.stack([p.sum(axis=0), (p**2).sum(axis=0)])) <= 0
+            n_judged += 1
+    assert n_judged
+
+
+def test_soft_wealth_is_its_formula():
+    p = soft_draws(np.random.default_rng(0), [8.0, 1, 1], 60)
+    slope, intercept = tangent(0.5, 1.2)
+    c, rivals = decisions.STAKES, p[:, 1:]
+    lead = (p[:, :1] - slope * rivals - intercept).sum(axis=0)
+    squares = p[:, :1] ** 2 + (slope * rivals) ** 2 + intercept**2
+    square = (squares - 2 * intercept * (p[:, :1] - slope * rivals)).sum(axis=0)
+    stake, bend = c / (slope + intercept), -np.log1p(-c) - c
+    logs = np.outer(lead, stake) - np.outer(square, bend * (stake / c) ** 2)
+    wealth = np.exp(logs).mean(axis=1).min()
+    sums = np.stack([p.sum(axis=0), (p**2).sum(axis=0)])
+    assert wealth > 1.1
+    assert soft_decision(0, 0.5, 1.2, 0.999 / wealth, 60)(sums) < 1
+    assert soft_decision(0, 0.5, 1.2, 1.001 / wealth, 60)(sums) == 1
 
 
 def test_votes_that_are_all_or_nothing_are_judged_alike():
