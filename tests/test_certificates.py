@@ -457,3 +457,60 @@ def test_displacement_is_subtracted_at_every_level_and_in_every_unit():
     unmoved = certificate.displaced(np.zeros(3))
     assert np.array_equal(unmoved.radius, certificate.radius)
     assert np.array_equal(unmoved.abstained, certificate.abstained)
+
+
+# A whole test set
+
+
+def test_all_rows_at_once_share_the_failure_probability():
+    counts = [[980, 20, 0], [700, 200, 100], [600, 300, 100], [990, 5, 5]]
+    certificate = from_counts(counts, [0, 0, 0, 0], level=0.9)
+    together = certificate.at_confidence(0.9, all_rows=True)
+    np.testing.assert_array_equal(together.radius, certificate.at_confidence(0.975).radius)
+    assert together.confidence_level == 0.975
+    assert np.all(together.radius < certificate.radius)
+
+
+def test_the_interval_of_certified_accuracy_has_clopper_and_pearson_s_ends_less_what_may_fail():
+    counts, y = [[990, 10, 0]] * 30 + [[500, 400, 100]] * 10, ["ant"] * 40
+    certificate = from_counts(counts, [0] * 40, level=0.999)
+    low, high = certificate.accuracy_interval(y, 0.5)
+    assert low == pytest.approx(stats.beta.ppf(0.025, 30, 11) - 0.001)
+    assert high == pytest.approx(stats.beta.ppf(0.975, 31, 10))
+    wide = certificate.accuracy_interval(y, 0.5, confidence_level=0.999)
+    assert wide[0] < low < certificate.accuracy(y, 0.5) < high < wide[1]
+    assert certificate.accuracy_interval(["bee"] * 40)[0] == 0
+    with pytest.raises(ValueError, match="confidence_level must lie in"):
+        certificate.accuracy_interval(y, confidence_level=1.0)
+    with pytest.raises(ValueError, match="no rows"):
+        from_counts(np.zeros((0, 3), int), []).accuracy_interval([])
+
+
+def test_the_interval_covers_what_g_gets_right():
+    """Of rows that g has right with probability q, some are certified though g has them wrong.
+
+    Each of 400 intervals misses with probability 0.05 at most; 1e-6 is that of more than 42.
+    """
+    rng = np.random.default_rng(0)
+    q, failure, n_rows, missed = 0.7, 0.05, 200, 0
+    for _ in range(400):
+        right = rng.random(n_rows) < q
+        shown = np.where(right, 1000, np.where(rng.random(n_rows) < failure, 1000, 500))
+        certificate = from_counts(
+            np.column_stack([shown, 1000 - shown]), [0] * n_rows, ANIMALS[:2], level=1 - failure
+        )
+        low, high = certificate.accuracy_interval(["ant"] * n_rows, 0.5)
+        missed += not low <= q <= high
+    assert missed <= 42
+
+
+def test_arrays_that_are_read_only_already_are_not_copied():
+    radius = np.array([0.5, 0.7])
+    radius.flags.writeable = False
+    settings = {"label": np.array(["cat", "dog"]), "abstained": np.zeros(2, bool), "norm": 2}
+    settings |= {"confidence_level": 1.0, "units": "input", "n_features": 2, "procedure": "exact"}
+    assert Certificate(radius=radius, classes=ANIMALS, **settings).radius is radius
+    view = radius[:]
+    again = Certificate(radius=view, classes=ANIMALS, **settings).radius
+    assert again is not view
+    assert not again.flags.writeable

@@ -105,7 +105,7 @@ def test_what_was_not_decided_cannot_be_read():
         lambda: decided.average_radius(y),
         lambda: decided.curve(y),
     ):
-        with pytest.raises(ValueError, match="decided at radius 0.1"):
+        with pytest.raises(ValueError, match=r"decided at radius 0\.1"):
             read()
     with pytest.raises(ValueError, match="fixed number of draws"):
         decided.at_confidence(0.9)
