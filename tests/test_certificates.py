@@ -483,7 +483,7 @@ def test_the_interval_of_certified_accuracy_has_clopper_and_pearson_s_ends_less_
     with pytest.raises(ValueError, match="confidence_level must lie in"):
         certificate.accuracy_interval(y, confidence_level=1.0)
     with pytest.raises(ValueError, match="no rows"):
-        from_counts(np.zeros((0, 3), int), []).accuracy_interval([])
+        from_counts(np.zeros((0, 3), int), np.zeros(0, int)).accuracy_interval([])
 
 
 def test_the_interval_covers_what_g_gets_right():

@@ -14,26 +14,29 @@ import smoothlearn
 ROOT = Path(smoothlearn.__file__).parent
 #: A module imports from what stands before it; in a folder, from what stands before it there.
 ORDER = (
-    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "smoother",
-    "voted", "randomized", "xhat", "bias_points", "smoothed_rows", "locally_biased", "jobs",
-    "metrics", "robustness", "displays", "datasets",
+    "theory", "views", "nn", "certificates", "denoisers", "augmentation", "bases", "probabilities",
+    "smoother", "voted", "randomized", "xhat", "bias_points", "smoothed_rows", "locally_biased",
+    "jobs", "metrics", "robustness", "displays", "datasets",
 )  # fmt: skip
 FOLDERS = {
     "denoisers": (
         "base", "deen", "parzen", "fitting", "two_level", "walk_jump", "attractor",
     ),
     "theory": (
-        "arguments", "norms", "binomial", "stopping", "gaussian", "bayes", "screens", "neighbors",
-        "locally_biased", "activations", "lipschitz", "spheres",
+        "arguments", "norms", "binomial", "stopping", "means", "decisions", "gaussian", "bayes",
+        "screens", "neighbors", "locally_biased", "activations", "lipschitz", "spheres",
     ),
     "views": (
-        "copies", "affine", "expansion", "linear", "gamma", "radial", "ridge", "kernel", "network",
-        "predictor",
+        "copies", "affine", "expansion", "linear", "gamma", "radial", "ridge", "kernel", "mlp",
+        "network", "predictor", "probabilities",
     ),
     "nn": (
-        "randomness", "networks", "energies", "classifiers", "projection", "convolution",
-        "layers", "graph", "wiring", "bounds", "curvature", "rounding", "lipschitz", "training",
-        "balls", "attacks", "adversarial", "dynamics", "voting",
+        "randomness", "networks", "energies", "classifiers", "projection", "first_layer",
+        "convolution", "layers", "graph", "wiring", "bounds", "curvature", "rounding", "lipschitz", "training",
+        "balls", "attacks", "adversarial", "dynamics", "threads", "voting",
+    ),
+    "jobs": (
+        "units", "chunks", "assembly", "fingerprint", "checkpoint", "certify", "exchange",
     ),
     "displays": ("accuracy", "votes", "denoising", "energy", "spheres"),
     "datasets": ("source", "mnist", "cifar10", "spirals"),

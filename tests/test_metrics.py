@@ -88,7 +88,7 @@ def test_searches_and_cross_validation_take_it(rows, pipeline):
 def test_a_radius_out_of_reach_is_warned_of(rows):
     X, y = rows
     smoother = voting(sigma=0.5).fit(X, y)
-    limit = smoother.certify(X[:1]).largest_radius
-    with pytest.warns(UserWarning, match=f"no row can be certified at radius 3.*{limit:.3g}"):
-        assert CertifiedAccuracyScorer(radius=3.0)(smoother, X[:10], y[:10]) == 0
-    CertifiedAccuracyScorer(radius=0.9 * limit)(smoother, X[:10], y[:10])  # no warning
+    with pytest.warns(UserWarning, match="no row can be certified at radius 1.*at least 396 draws"):
+        assert CertifiedAccuracyScorer(radius=1.0)(smoother, X[:10], y[:10]) == 0
+    smoother.set_params(n_certify_draws=396)
+    CertifiedAccuracyScorer(radius=1.0)(smoother, X[:10], y[:10])  # no warning

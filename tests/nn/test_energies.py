@@ -208,6 +208,20 @@ def test_without_a_network_it_is_the_linear_denoiser(build):
         np.testing.assert_allclose(energy.double()(y), shrunk, rtol=1e-5, atol=1e-5)
 
 
+def test_the_tied_energy_encodes_and_decodes_by_the_same_units():
+    energy, y = energy_of("tied"), noisy()
+    first, _, last = energy.network
+    V, a = first.weight.detach(), last.weight.detach()[0]
+    h = energy.scale_in * (y - energy.mean) @ V.T + first.bias.detach()
+    (psi,) = torch.autograd.grad(nn.functional.gelu(h.requires_grad_()).sum(), h)
+    with torch.no_grad():
+        decoded = (a * psi) @ V
+        linear = energy.skip * y + (1 - energy.skip) * energy.mean
+        expected = linear - energy.gain * energy.scale_out * decoded
+        np.testing.assert_allclose(energy(y), expected, rtol=1e-10)
+        assert float((energy(y) - linear).abs().mean()) > 0.01
+
+
 def test_the_gradient_step_energy_is_its_formula():
     energy, y = energy_of("gradient-step-mlp"), noisy()
     variance = ROWS.var(axis=0)
@@ -405,7 +419,7 @@ def test_outputs_that_are_no_scalar_are_refused():
 
 
 def test_unknown_modules_are_refused():
-    names = "'gradient-step-mlp', 'mlp', 'conv', 'gradient-step-unet'"
+    names = "'gradient-step-mlp', 'mlp', 'tied', 'conv', 'gradient-step-unet'"
     with pytest.raises(ValueError, match=rf"module='cnn' is not known; use 'auto', {names} or"):
         make_energy("cnn", 3)
     with pytest.raises(TypeError, match=r"gave int, not a torch nn\.Module"):

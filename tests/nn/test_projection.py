@@ -30,13 +30,6 @@ CPU = torch.device("cpu")
 SIGMA = 0.6
 
 
-class Scores(Linear):
-    """A classifier that votes with its scores."""
-
-    def decide(self, scores):
-        return scores
-
-
 #: Features, width of the first layer, rows of weights, whether the layer has a bias.
 SHAPES = {
     "narrow": (12, 4, 3, True),  # the projection has fewer dimensions than the row
@@ -84,10 +77,10 @@ FRONTS = {
 @each_shape
 def test_scores_are_those_of_the_denoised_row(shape, front):
     energy, linear, y = case(shape, front)
-    projection, vote = project(energy.double(), Scores(**vars(linear)), CPU)
+    projection, scores = project(energy.double(), linear, CPU)
     d, width, n_rows, _ = shape
     assert projection.linear.shape == (width + n_rows, d)
-    projected = vote(torch.tensor(projection(y))).numpy()
+    projected = scores(torch.tensor(projection(y))).numpy()
     denoised = denoise(energy, y)
     np.testing.assert_allclose(projected, linear.scores(denoised), rtol=1e-10, atol=1e-10)
     mean, skip = energy.mean.numpy(), float(energy.skip)
@@ -98,8 +91,8 @@ def test_scores_are_those_of_the_denoised_row(shape, front):
 @each_shape
 def test_labels_in_single_precision_are_those_of_the_denoised_row(shape):
     energy, linear, y = case(shape)
-    projection, vote = project(energy, linear, CPU)
-    labels = vote(torch.tensor(projection(y))).numpy()
+    projection, of_projected = project(energy, linear, CPU)
+    labels = linear.decide(of_projected(torch.tensor(projection(y)))).numpy()
     scores = linear.scores(denoise(energy, y))
     ranked = np.sort(np.pad(scores, ((0, 0), (0, 1))) if scores.shape[1] == 1 else scores)
     clear = ranked[:, -1] - ranked[:, -2] > 1e-4
@@ -115,10 +108,10 @@ def test_votes_in_any_mode_leave_the_batch_alone(mode, dtype):
     energy, linear, y = case(SHAPES["narrow"])
     expected = linear.labels(denoise(energy.double(), y))
     with mode():
-        projection, vote = project(energy.float(), linear, CPU)
+        projection, scores = project(energy.float(), linear, CPU)
         batch = torch.tensor(projection(y), dtype=dtype)
         before = batch.clone()
-        labels = vote(batch)
+        labels = linear.decide(scores(batch))
     assert not batch.requires_grad
     assert torch.equal(batch, before)
     assert not labels.requires_grad
@@ -130,8 +123,8 @@ def test_votes_in_any_mode_leave_the_batch_alone(mode, dtype):
 def test_votes_on_cuda():
     energy, linear, y = case(SHAPES["wide layer"])
     expected = linear.labels(denoise(energy.double(), y))
-    projection, vote = project(energy.float(), linear, torch.device("cuda"))
-    labels = vote(torch.tensor(projection(y), device="cuda"))
+    projection, scores = project(energy.float(), linear, torch.device("cuda"))
+    labels = linear.decide(scores(torch.tensor(projection(y), device="cuda")))
     assert labels.is_cuda
     assert np.mean(labels.cpu().numpy() == expected) > 0.95
 
@@ -253,6 +246,15 @@ def test_the_rows_of_a_ballot_are_projected(front, three_blobs):
     assert ballot.noise.shape == (11, 3)
     assert ballot.noise.dtype == np.float32
     assert not ballot.displacement.any()
+
+
+def test_noise_of_the_tied_energy_has_fewer_dimensions_than_wide_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 600)), np.arange(40) % 3
+    X[:, :3] += 2 * np.eye(3)[y]
+    classifier = fitted("tied", X, y)
+    assert votes_as_the_denoiser_says(classifier, X)
+    assert classifier._ballot(X).noise.shape == (515, 515)
 
 
 def test_no_rows(three_blobs):

@@ -204,6 +204,8 @@ def test_more_classes_take_the_largest_of_the_upper_bounds():
     assert low + 0.01 < high < 1 - p_lower[0]
     assert p_upper[0] == pytest.approx(high, abs=1e-15)
     assert p_lower[0] == lower_bound(600.0, 400.0, 1000, 0.009)
+    p_lower, p_upper = winner_and_rival_bounds([[[20, 0, 0], [20, 0, 0]]], [20], [0], 0.01)
+    assert p_upper[0] == 1 - p_lower[0] < upper_bound(0, 0, 20, 0.001)
 
 
 def test_bounds_of_many_rows_and_classes_are_those_of_every_class():
