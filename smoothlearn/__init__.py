@@ -10,7 +10,8 @@ from smoothlearn.displays.denoising import DenoisingDisplay
 from smoothlearn.displays.energy import EnergyDisplay
 from smoothlearn.displays.spheres import SphereOverlapDisplay
 from smoothlearn.displays.votes import VoteDistributionDisplay
-from smoothlearn.jobs import certify
+from smoothlearn.jobs.certify import certify
+from smoothlearn.jobs.exchange import read_certification_log, write_certification_log
 from smoothlearn.locally_biased import LocallyBiasedSmoother
 from smoothlearn.metrics import (
     CertifiedAccuracyScorer,
@@ -45,6 +46,8 @@ __all__ = [
     "average_certified_radius",
     "certified_accuracy_score",
     "certify",
+    "read_certification_log",
     "robust_accuracy",
     "sphere_overlap",
+    "write_certification_log",
 ]

@@ -18,16 +18,19 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from smoothlearn.augmentation import copy_fit_params, keep_copies_together
+from smoothlearn.denoisers.base import Denoise, Projected
+from smoothlearn.nn.first_layer import project_network
 from smoothlearn.nn.layers import NoBoundError
 from smoothlearn.nn.lipschitz import as_smooth_network
 from smoothlearn.nn.randomness import private_torch_rng, seed_nested
 from smoothlearn.nn.voting import Vote
-from smoothlearn.views.affine import FloatArray, split_affine
+from smoothlearn.views.affine import Affine, FloatArray, split_affine
 from smoothlearn.views.copies import per_thread
 from smoothlearn.views.expansion import Differentiable, Expansion
 from smoothlearn.views.kernel import as_kernel
 from smoothlearn.views.linear import Linear, as_linear, noise_factor
 from smoothlearn.views.network import (
+    Head,
     Network,
     Tensors,
     as_linear_network,
@@ -36,8 +39,10 @@ from smoothlearn.views.network import (
     target_dtype,
 )
 from smoothlearn.views.predictor import check_same_columns, predictor_votes
+from smoothlearn.views.probabilities import SoftReader, links, predictor_probabilities
 
 Votes = Callable[[torch.Tensor], torch.Tensor]
+Reader = Linear | Head | SoftReader
 
 _PROBES = 200
 _DEPENDS = (
@@ -112,9 +117,7 @@ def trusted_kind(
     ValueError
         If ``predict`` depends on the other rows or on chance: votes would not be independent.
     """
-    rng = np.random.default_rng(seed)
-    rows = X[rng.permutation(len(X))[:_PROBES]]
-    rows = np.concatenate([rows, rows + sigma * rng.standard_normal(rows.shape)])
+    rows = probe_rows(X, sigma, seed)
     spoken = "indices" if _predicts_indices(base) else "labels"
     probes, cpu = torch.from_numpy(rows), torch.device("cpu")
     with private_torch_rng(seed):
@@ -129,6 +132,13 @@ def trusted_kind(
         if network is not None and _mostly_equal(network.votes(cpu)(probes.float()), said):
             return "network"
     return spoken
+
+
+def probe_rows(X: FloatArray, sigma: float, seed: int) -> FloatArray:
+    """Some of the rows, then the same with noise."""
+    rng = np.random.default_rng(seed)
+    rows = X[rng.permutation(len(X))[:_PROBES]]
+    return np.concatenate([rows, rows + sigma * rng.standard_normal(rows.shape)])
 
 
 def linear_view(base: Any, n_features: int) -> Linear | None:
@@ -150,8 +160,8 @@ def differentiable_view(base: Any, n_features: int) -> Differentiable:
             return view
     raise TypeError(
         f"estimator={base!r} has no gradient that can be read off it; use a linear classifier with "
-        "coef_, an SVC or NuSVC with a built-in kernel, or a skorch net, alone or behind affine "
-        "steps (scalers, PCA, column selection) in a pipeline"
+        "coef_, an SVC or NuSVC with a built-in kernel, an MLPClassifier or a skorch net, alone or "
+        "behind affine steps (scalers, PCA, column selection) in a pipeline"
     )
 
 
@@ -229,16 +239,50 @@ def base_votes(
     view = base_view(base, kind, n_features)
     if view is not None:
         return view.votes(device)
-    model = per_thread(base) if n_threads > 1 else lambda: base
-
-    def predict(X: Any) -> Any:
-        return model().predict(X)
-
     spoken = np.arange(len(classes)) if kind == "indices" else classes
+    predict = _asked(base, "predict", n_threads)
+    return _undisturbed(base, predictor_votes(predict, spoken, _as_input(base, as_given)))
+
+
+def base_probabilities(
+    base: Any,
+    classes: NDArray[Any],
+    as_given: Callable[[FloatArray], Any],
+    n_threads: int = 1,
+) -> Votes:
+    """The function from a batch to what ``predict_proba`` says, for ``n_threads`` threads at once.
+
+    Raises
+    ------
+    TypeError
+        If the base has none.
+    """
+    if not hasattr(base, "predict_proba"):
+        raise TypeError(
+            f"vote='soft' averages probabilities, and estimator={base!r} has no predict_proba; "
+            "use one that has, a CalibratedClassifierCV around it, or vote='hard'"
+        )
+    say = _asked(base, "predict_proba", n_threads)
+    return _undisturbed(base, predictor_probabilities(say, len(classes), _as_input(base, as_given)))
+
+
+def _asked(base: Any, method: str, n_threads: int) -> Callable[[Any], Any]:
+    """A method of the base, of a copy for every thread where there are more than one."""
+    model = per_thread(base) if n_threads > 1 else lambda: base
+    return lambda X: getattr(model(), method)(X)
+
+
+def _as_input(base: Any, as_given: Callable[[FloatArray], Any]) -> Callable[[FloatArray], Any]:
+    """What the methods of a base take for an array."""
+    if is_network(base):
+        return lambda X: X.astype(np.float32)
+    return as_given if hasattr(base, "feature_names_in_") else np.asarray
+
+
+def _undisturbed(base: Any, votes: Votes) -> Votes:
+    """Votes of a base that leave the global generator of torch alone."""
     if not is_network(base):
-        as_input = as_given if hasattr(base, "feature_names_in_") else np.asarray
-        return predictor_votes(predict, spoken, as_input)
-    votes = predictor_votes(predict, spoken, lambda X: X.astype(np.float32))
+        return votes
 
     def vote(batch: torch.Tensor) -> torch.Tensor:
         with private_torch_rng(0):  # data loaders draw from the global generator
@@ -259,8 +303,8 @@ def base_logits(base: Any, kind: str, n_features: int, device: torch.device) -> 
     if view is None:
         raise TypeError(
             f"estimator={base!r} has no gradient that can be read off it; use a linear classifier "
-            "with coef_, or a skorch net, alone or behind affine steps (scalers, PCA, column "
-            "selection) in a pipeline"
+            "with coef_, an MLPClassifier or a skorch net, alone or behind affine steps (scalers, "
+            "PCA, column selection) in a pipeline"
         )
     return view.logits(device)
 
@@ -283,19 +327,23 @@ class Ballot:
     Parameters
     ----------
     vote : callable
-        Noisy batch and generator to class indices.
+        Noisy batch and generator to class indices, or to probabilities, one column a class.
     rows : ndarray of shape (n, r)
-        The points that the noise is added to: rows of X, or their scores.
+        The points that the noise is added to: rows of X, or a projection of them.
     noise : float or ndarray of shape (r, k)
         As in ``count_votes``.
     displacement : ndarray of shape (n,)
         How far rounding moved every row of X.
+    scores : callable or None
+        Noisy batch and generator to one score a class, differentiable, the largest of which has
+        the vote. None where a base is known by its ``predict`` alone.
     """
 
     vote: Vote
     rows: NDArray[np.floating]
     noise: float | NDArray[np.floating]
     displacement: FloatArray
+    scores: Vote | None = None
 
     def of(self, rows: NDArray[np.intp]) -> Ballot:
         """The ballot of some of the rows."""
@@ -313,36 +361,86 @@ def make_ballot(
     device: torch.device,
     as_given: Callable[[FloatArray], Any],
     n_threads: int,
+    link: str | None = None,
 ) -> Ballot:
     """The votes of a base behind a denoiser (or None) on the rows of X.
 
-    A linear base votes on its scores, with noise of their dimension and the same law; behind a
-    denoiser that can be projected, on the projection. Else, where torch computes, rows are float32;
-    an unknown base gets them as they are.
+    Where a projection of the rows decides, the votes are cast on it. Else, where torch computes,
+    rows are float32; an unknown base gets them as they are. Votes are hard without a ``link``, and
+    else the probabilities that it makes of outputs, or those that "predict_proba" says.
     """
-    linear = linear_view(base, X.shape[1]) if kind == "linear" else None
-    if linear is not None and denoiser is None:
-        noise = sigma * noise_factor(linear.weights)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scores = linear.scores(X)
-        return Ballot(lambda batch, _: linear.decide(batch), scores, noise, _overflow(scores))
-    project = getattr(denoiser, "project_on", lambda *_: None)
-    projected = None if linear is None else project(linear, device)
+    denoise = None if denoiser is None else denoiser.denoise_on(device)
+    view = None if link == "predict_proba" else base_view(base, kind, X.shape[1])
+    if view is None:
+        if link is None:
+            votes = base_votes(base, kind, classes, X.shape[1], device, as_given, n_threads)
+        else:
+            votes = base_probabilities(base, classes, as_given, n_threads)
+        rows, displacement = as_votes(X, sigma, single=denoise is not None)
+        return Ballot(_behind(denoise, votes), rows, sigma, displacement)
+    reader = view.reader if link is None else SoftReader(view.reader, links(view.reader)[link])
+    projected = _project(view, denoiser, device)
     if projected is not None:
-        projection, vote = projected
-        noise = (sigma * noise_factor(projection.linear)).astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            points = projection(X)
-        return Ballot(lambda batch, _: vote(batch), points, noise, _overflow(points))
-    known = kind in ("linear", "network") or denoiser is not None
-    rows, displacement = as_votes(X, sigma, single=known)
-    votes = base_votes(base, kind, classes, X.shape[1], device, as_given, n_threads)
-    if denoiser is None:
-        return Ballot(lambda batch, _: votes(batch), rows, sigma, displacement)
-    denoise = denoiser.denoise_on(device)
+        return projected_ballot(X, projected, reader, sigma)
+    outputs = _behind(denoise, view.outputs(device))
+    return read_ballot(outputs, reader, sigma, *as_votes(X, sigma))
+
+
+def read_ballot(
+    outputs: Vote,
+    reader: Reader,
+    noise: float | NDArray[np.floating],
+    rows: NDArray[np.floating],
+    displacement: FloatArray,
+) -> Ballot:
+    """Votes and scores that are read of the outputs of noisy batches."""
     return Ballot(
-        lambda batch, generator: votes(denoise(batch, generator)), rows, sigma, displacement
+        lambda batch, generator: reader.decide(outputs(batch, generator)),
+        rows,
+        noise,
+        displacement,
+        lambda batch, generator: reader.columns(outputs(batch, generator)),
     )
+
+
+def projected_ballot(
+    X: FloatArray,
+    projected: Projected,
+    reader: Reader,
+    sigma: float,
+) -> Ballot:
+    """Votes on a projection of the rows, with noise of its dimension and the same law."""
+    projection, outputs = projected
+    noise = sigma * noise_factor(projection.linear)
+    with np.errstate(over="ignore", invalid="ignore"):
+        alone = [projection(row) for row in X[:, np.newaxis]]  # last digits depend on company
+    points = np.reshape(alone, (len(X), len(projection.shift)))
+    return read_ballot(
+        lambda batch, _: outputs(batch),
+        reader,
+        noise.astype(np.float32),
+        points,
+        _overflow(points),
+    )
+
+
+def _project(view: Linear | Network, denoiser: Any, device: torch.device) -> Projected | None:
+    """A projection of the rows that decides the votes, and the outputs as a function of it."""
+    if isinstance(view, Network) and denoiser is None:
+        return project_network(view.front, view.for_votes(), device)
+    if isinstance(view, Network):
+        return None
+    if denoiser is None:
+        return Affine(view.weights, view.offsets), lambda scores: scores
+    project: Callable[..., Projected | None] = getattr(denoiser, "project_on", lambda *_: None)
+    return project(view, device)
+
+
+def _behind(denoise: Denoise | None, outputs: Tensors) -> Vote:
+    """What a function gives for denoised batches."""
+    if denoise is None:
+        return lambda batch, _: outputs(batch)
+    return lambda batch, generator: outputs(denoise(batch, generator))
 
 
 def as_votes(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from smoothlearn.certificates import Certificate
-from smoothlearn.jobs import certify
+from smoothlearn.jobs.certify import certify
 
 
 def certified_accuracy_score(
@@ -63,8 +62,9 @@ def average_certified_radius(y_true: ArrayLike, certificate: Certificate) -> flo
 class CertifiedAccuracyScorer:
     """Scorer of certified accuracy at a radius, for ``scoring=`` in searches and cross-validation.
 
-    Works on smoothed classifiers and on pipelines and searches that end in one. The best score of
-    a search is biased by its selection: certify on rows that the search never saw.
+    Works on smoothed classifiers and on pipelines and searches that end in one. Each row is decided
+    at this radius alone, from as few draws as that takes. The best score of a search is biased by
+    its selection: certify on rows that the search never saw.
 
     Parameters
     ----------
@@ -92,12 +92,5 @@ class CertifiedAccuracyScorer:
     units: str = "input"
 
     def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
-        certificate = certify(estimator, X, units=self.units)
-        if certificate.largest_radius < self.radius:
-            warnings.warn(
-                f"no row can be certified at radius {self.radius}: with this sigma and "
-                f"n_certify_draws the largest is {certificate.largest_radius:.3g}",
-                UserWarning,
-                stacklevel=2,
-            )
+        certificate = certify(estimator, X, units=self.units, radius=self.radius)
         return certificate.accuracy(y, self.radius)

@@ -20,12 +20,14 @@ from smoothlearn.bases import (
     fit_base,
     linear_view,
     make_ballot,
+    probe_rows,
     trusted_kind,
 )
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
 from smoothlearn.denoisers.fitting import fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
+from smoothlearn.probabilities import check_probabilities, trusted_link
 from smoothlearn.smoother import MetaSmoother
 from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
@@ -207,6 +209,17 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
             sigma=sigma,
             seed=seeds["probes"],
         )
+        self._link = trusted_link(
+            self.estimator_,
+            self._kind,
+            self.classes_,
+            X,
+            as_given=self._as_given,
+            sigma=sigma,
+            seed=seeds["probes"],
+        )
+        if self._soft:
+            self._check_probabilities(X, sigma)
         self.noise_seed_ = seeds["noise"]
         self.sigma_ = sigma
         return self
@@ -216,8 +229,8 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
         return None
 
     def _exact_view(self) -> Linear | None:
-        """The base where g = h is known in closed form: linear, two classes, no denoiser."""
-        if self.denoiser_ is not None or self._kind != "linear":
+        """The base where g = h is known in closed form: linear, two hard votes, no denoiser."""
+        if self._soft or self.denoiser_ is not None or self._kind != "linear":
             return None
         view = linear_view(self.estimator_, self.n_features_in_)
         return view if view is not None and view.two_class else None
@@ -247,7 +260,13 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
             p_upper=1 - p_lower,
         )
 
+    def _check_probabilities(self, X: FloatArray, sigma: float) -> None:
+        probes = probe_rows(X, sigma, 0)
+        check_probabilities(self.estimator_, self.classes_, probes, as_given=self._as_given)
+
     def _ballot(self, X: FloatArray) -> Ballot:
+        if self._soft and self._link == "predict_proba" and len(X):
+            self._check_probabilities(X, self.sigma_)  # ``vote`` may be soft since the fit
         return make_ballot(
             X,
             base=self.estimator_,
@@ -258,6 +277,7 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
             device=torch_device(self.device),
             as_given=self._as_given,
             n_threads=effective_n_jobs(self.n_jobs),
+            link=self._link if self._soft else None,
         )
 
     def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from bisect import bisect_left
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -20,12 +21,13 @@ from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.randomness import torch_device
 from smoothlearn.nn.voting import Stop, count_votes, row_seeds
 from smoothlearn.smoother import Smoother
-from smoothlearn.theory import decisions, gaussian, stopping
+from smoothlearn.theory import decisions, gaussian, means, stopping
 from smoothlearn.theory.arguments import as_probability, as_radii
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.network import Tensors
 
+_ENDLESS = 2**53
 #: Draws, at least, before rows whose radii are capped may stop.
 _FIRST_STAGE = 500
 #: Counts (n, n_classes) of hard votes, or sums (n, 2, n_classes) of soft ones and of their squares.
@@ -96,7 +98,8 @@ class VotedSmoother(Smoother):
         """Which predictions are not significant at these draws.
 
         True where the two most voted classes cannot be told apart at ``confidence_level``; where
-        False, ``predict`` is the class of g with at least that probability.
+        False, ``predict`` is the class of g with at least that probability. Of soft votes, bounds
+        of the mean probabilities tell them apart.
 
         Parameters
         ----------
@@ -114,8 +117,10 @@ class VotedSmoother(Smoother):
         exact = self._exact_certificate(X)
         if exact is not None:
             return exact.abstained.copy()
-        votes = self._selection(X, self._ballot(X))
-        return np.asarray(top_two_p_value(votes) > 1 - self.confidence_level)
+        votes, alpha = self._selection(X, self._ballot(X)), 1 - self.confidence_level
+        if votes.ndim == 3:
+            return ~_top_is_clear(votes, self.n_draws, alpha)
+        return np.asarray(top_two_p_value(votes) > alpha)
 
     def certify(
         self, X: Any, *, radius: ArrayLike | None = None, max_radius: ArrayLike | None = None
@@ -212,16 +217,20 @@ class VotedSmoother(Smoother):
 
     def _decide(self, X: FloatArray, ballot: Ballot, asked: FloatArray) -> Certificate:
         """Which rows are shown to have the radius asked for."""
-        n_draws = self._stages()[-1]
-        self._warn_beyond_reach(asked, n_draws)
+        n_draws, failure_probability = self._stages()[-1], 1 - self.confidence_level
+        looking = decisions.LOOKING_SHARE * failure_probability
+        in_all = failure_probability - looking
+        if len(X):
+            self._warn_beyond_reach(asked, n_draws, 1 - in_all)
         selection = self._selection(X, ballot)
         winner = _winner(selection)
+        tested = asked + ballot.displacement
         make = decisions.soft_decision if self._soft else decisions.decision
         rules = [
-            make(row, ratio, tilt, 1 - self.confidence_level, n_draws)
-            for row, ratio, tilt in zip(
+            make(row, radius / self.sigma_, tilt, looking, n_draws)
+            for row, radius, tilt in zip(
                 winner,
-                np.broadcast_to((asked + ballot.displacement) / self.sigma_, len(X)).tolist(),
+                tested.tolist(),
                 decisions.tilt(selection if selection.ndim == 2 else selection[:, 0], winner),
                 strict=True,
             )
@@ -234,6 +243,9 @@ class VotedSmoother(Smoother):
             return said != 0
 
         votes = self._count(X, ballot, "decide", n_draws, stop)
+        last = np.flatnonzero(~passed & (gaussian.draws_of(votes) == n_draws))
+        bounds = gaussian.vote_bounds(votes[last], winner[last], in_all)
+        passed[last] = gaussian.radius(*bounds, self.sigma_) >= tested[last]
         return Certificate.from_decisions(
             passed, votes, radius=asked, winner=winner, **self._facts()
         )
@@ -297,11 +309,8 @@ class VotedSmoother(Smoother):
         return None
 
     def _warn_few_draws(self, stages: tuple[int, ...]) -> None:
-        level = 1 - (1 - self.confidence_level) / len(stages)
-        n_classes, soft = len(self.classes_), self._soft
-        limit = gaussian.max_radius(stages[-1], level, self.sigma_, n_classes=n_classes, soft=soft)
-        if limit == 0:
-            needed = gaussian.draws_needed(0.0, level, self.sigma_, n_classes=n_classes)
+        needed = self._draws_needed(0.0, 1 - (1 - self.confidence_level) / len(stages))
+        if needed > stages[-1]:
             warnings.warn(
                 f"n_certify_draws={self.n_certify_draws} certifies no radius at "
                 f"confidence_level={self.confidence_level}, even if all votes agree; at least "
@@ -310,20 +319,31 @@ class VotedSmoother(Smoother):
                 stacklevel=3,
             )
 
-    def _warn_beyond_reach(self, asked: FloatArray, n_draws: int) -> None:
-        least = float(np.min(asked, initial=np.inf))
-        needed = decisions.draws_needed(
-            least / self.sigma_, 1 - self.confidence_level, len(self.classes_), self._soft
-        )
+    def _warn_beyond_reach(self, asked: FloatArray, n_draws: int, level: float) -> None:
+        least = float(asked.min())
+        needed = self._draws_needed(least, level)
         if needed <= n_draws:
             return
-        enough = "no number of draws is" if needed == 2**53 else f"at least {needed:,} are"
+        wanted = "no number of draws is enough"
+        if needed < _ENDLESS:
+            wanted = f"at least {needed:,} draws are needed"
         warnings.warn(
             f"no row can be certified at radius {least:.4g} with sigma={self.sigma_:.4g} and "
-            f"n_certify_draws={self.n_certify_draws}, even if all votes agree: {enough} enough",
+            f"n_certify_draws={self.n_certify_draws}, even if all votes agree; {wanted}",
             UserWarning,
             stacklevel=4,
         )
+
+    def _draws_needed(self, radius: float, level: float) -> int:
+        """The least number of draws that may certify the radius at this level, if all agree."""
+
+        def enough(n_draws: int) -> bool:
+            limit = gaussian.max_radius(
+                n_draws, level, self.sigma_, n_classes=len(self.classes_), soft=self._soft
+            )
+            return bool(limit > 0 and limit >= radius)
+
+        return bisect_left(range(_ENDLESS), True, lo=1, key=enough)
 
     def _count(
         self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int, stop: Stop | None = None
@@ -353,3 +373,24 @@ class VotedSmoother(Smoother):
 
 def _winner(votes: Votes) -> NDArray[np.intp]:
     return np.asarray((votes if votes.ndim == 2 else votes[:, 0]).argmax(axis=1))
+
+
+def _top_is_clear(sums: Votes, n_draws: int, failure_probability: float) -> NDArray[np.bool_]:
+    """Whether the class with the largest sum has the largest mean, at this error probability.
+
+    Let T have the largest mean. Another class A has a mean of at most 1/2 and at most that of T. It
+    is called clear only where its lower bound exceeds 1/2, or the upper bounds of all others and so
+    that of T. The upper bound of T fails with half of the error probability, the lower bounds of
+    the classes that A may be together with the other half. Of two classes 1/2 alone is asked.
+    """
+    n_classes, rows = sums.shape[2], np.arange(len(sums))
+    top = _winner(sums)
+    alone = n_classes == 2
+    share = failure_probability / (1 if alone else 2 * (n_classes - 1))
+    low = means.lower_bound(sums[rows, 0, top], sums[rows, 1, top], n_draws, share)
+    if alone:
+        return np.asarray(low > 0.5)
+    others = sums.copy()
+    others[rows, :, top] = 0.0
+    high = means.upper_bound(others[:, 0], others[:, 1], n_draws, failure_probability / 2)
+    return np.asarray(low > np.minimum(high.max(axis=1), 0.5))

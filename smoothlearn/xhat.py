@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
+from torch import nn
 
 from smoothlearn.bases import Ballot, as_votes, projected_ballot, read_ballot
 from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
@@ -28,7 +29,8 @@ from smoothlearn.nn.training import check_training, n_held_out
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
-from smoothlearn.views.network import Head, Tensors
+from smoothlearn.views.network import Head, Tensors, channels_last
+from smoothlearn.views.probabilities import SoftReader, softmax
 from smoothlearn.voted import VotedSmoother
 
 #: Epochs without a better validation loss before ``early_stopping=True`` ends the training.
@@ -331,7 +333,8 @@ class XHATClassifier(VotedSmoother):
         return int(self.early_stopping) or None
 
     def _ballot(self, X: FloatArray) -> Ballot:
-        device, head = torch_device(self.device), Head(len(self.classes_))
+        device, hard = torch_device(self.device), Head(len(self.classes_))
+        head = SoftReader(hard, softmax) if self._soft else hard
         if self.denoiser_ is None:
             network = self._network()
             projected = project_network(network.front(), network.network, device)
@@ -351,7 +354,10 @@ class XHATClassifier(VotedSmoother):
         return load_classifier(self.module_, *sizes, self.weights_, self.image_shape_)
 
     def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
-        my_network = per_thread(self._network().to(device))
+        network: nn.Module = self._network()
+        if device.type == "cpu":
+            network = channels_last(network, self.n_features_in_)
+        my_network = per_thread(network.to(device))
         denoise = None if self.denoiser_ is None else self.denoiser_.denoise_on(device)
         return denoise, lambda batch: my_network()(batch)
 

@@ -14,6 +14,7 @@ from sklearn.ensemble import BaggingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -23,6 +24,7 @@ from torch import nn
 from smoothlearn import (
     DEENDenoiser,
     EmpiricalBayesSmoothedClassifier,
+    LocallyBiasedSmoother,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
 )
@@ -243,6 +245,8 @@ LAYER = {"module": nn.Linear, "module__in_features": 2, "module__out_features": 
         (net(hooked(nn.Sequential(nn.Linear(2, 2)))), "network"),
         (NeuralNetBinaryClassifier(nn.Linear(2, 1), **TRAINING), "network"),
         (net(), "network"),
+        (MLPClassifier((4,), tol=0.01), "network"),
+        (make_pipeline(StandardScaler(), MLPClassifier((1,), "tanh", tol=0.01)), "network"),
         (make_pipeline(StandardScaler(), PolynomialFeatures(1), net(nn.Linear(3, 2))), "indices"),
         (DummyClassifier(), "labels"),
     ],
@@ -258,6 +262,20 @@ def test_kinds_of_votes(base, kind, blobs):
         smoother.set_params(sigma=1e-4).fit(*blobs).predict(blobs[0][:50]),
         smoother.estimator_.predict(blobs[0][:50].astype(np.float32)),
     )
+
+
+def test_perceptrons_have_gradients(blobs):
+    X, y = blobs
+    base = FrozenEstimator(MLPClassifier((8,), "tanh", tol=0.01, random_state=0).fit(X, y))
+    exact = LocallyBiasedSmoother(base, random_state=0).fit(X, y).certify(X[:40])
+    assert exact.confidence_level == 1
+    assert (exact.radius > 0).mean() > 0.5
+    smoother = smooth(base, X, y)
+    batch = torch.tensor(X[:40], dtype=torch.float32).requires_grad_()
+    logits = smoother._parts_on(torch.device("cpu"))[1](batch)
+    np.testing.assert_array_equal(logits.argmax(dim=1), base.predict(X[:40]))
+    (slope,) = torch.autograd.grad(logits.sum(), batch)
+    assert slope.any(dim=1).all()
 
 
 class Scribbler(ClassifierMixin, BaseEstimator):

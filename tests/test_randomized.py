@@ -563,7 +563,7 @@ class TestModelSelection:
         scores = cross_val_score(by_hand, *rows, cv=2, scoring=CertifiedAccuracyScorer(radius=0.1))
         assert search.best_score_ == pytest.approx(scores.mean(), abs=1e-12)
         assert search.best_score_ > 0.4
-        certificate = certify(search, rows[0])
+        certificate = certify(search, rows[0], radius=0.1)
         assert certificate.accuracy(rows[1], 0.1) == search.score(*rows)
 
     def test_grid_search_over_draws_in_one_and_two_stages(self, rows):

@@ -1,4 +1,4 @@
-"""Soft votes: smoothed probabilities, held against what they are in closed form or by quadrature."""
+"""Soft votes: smoothed probabilities, beside what they are in closed form or by quadrature."""
 
 import pickle
 
@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from smoothlearn import (
@@ -31,6 +31,8 @@ from smoothlearn import (
     certify,
 )
 from smoothlearn.theory import gaussian, means
+
+pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 
 Z = np.linspace(-9, 9, 721)
 WEIGHTS = np.exp(-(Z**2) / 2) / np.exp(-(Z**2) / 2).sum()
@@ -53,12 +55,18 @@ class Given(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+class PredictsByItself(Given):
+    def predict(self, X):
+        return (np.asarray(X)[:, 0] > 0).astype(int)
+
+
 def probit(width):
-    """Two classes with the probability Phi(x/width), whose smoothed one is known: see `smoothed`."""
+    """Two classes, the second with the probability Phi(x/width)."""
     return lambda X: np.stack([ndtr(-X[:, 0] / width), ndtr(X[:, 0] / width)], axis=1)
 
 
 def smoothed_probit(x, width, sigma):
+    """E Phi((x + sigma z)/width), in closed form."""
     return ndtr(x / np.hypot(width, sigma))
 
 
@@ -161,6 +169,22 @@ class TestAgainstTheTruth:
         assert np.mean(certificate.radius[most > 0.5] == 0.3) > 0.9
         assert certificate.n_draws.mean() < 1800
 
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_moments_of_a_linear_base(self, n_classes):
+        # Rows and weights lie in a line of six dimensions, the noise in all of them.
+        line = np.array([[3.0, -1.0, 2.0, 1.0, -1.0, 0.0]]) / 4
+        X = np.linspace(-2.0, 2.0, 120)[:, np.newaxis] @ line
+        smoother = soft(LogisticRegression(), X, np.arange(120) * n_classes // 120, sigma=0.8)
+        base = smoother.estimator_
+        certificate = smoother.set_params(n_certify_draws=1000).certify(X)
+        points = np.linspace(-2.0, 2.0, 120)[:, np.newaxis] + 0.8 * Z
+        p = base.predict_proba(points.reshape(-1, 1) @ line).reshape(*points.shape, n_classes)
+        for power, mean in enumerate(np.moveaxis(certificate.sums / 1000, 1, 0), start=1):
+            expected, squared = (np.einsum("nzc,z->nc", p**k, WEIGHTS) for k in (power, 2 * power))
+            off = (mean - expected) / np.sqrt((squared - expected**2) / 1000)
+            # the mean of 120 squares that have the mean 1 each: 0.13 its standard deviation
+            assert np.all(np.abs(np.mean(off**2, axis=0) - 1) < 0.8)
+
     def test_predictions_that_do_not_abstain(self):
         X, y = along_a_line(-1.5, 2.5, 400, y=(0, 1, 2))
         smoother = soft(LogisticRegressionOf(SLOPES, OFFSETS), X, y, confidence_level=0.7)
@@ -168,8 +192,6 @@ class TestAgainstTheTruth:
         sure = ~smoother.abstains(X)
         at_most(np.sum(sure & (smoother.predict(X) != truth.argmax(axis=1))), 400, 0.3)
         assert 0.5 < sure.mean() < 1
-        near = three_smoothed(X[:, 0], 0.5) - smoother.predict_proba(X)
-        assert np.abs(near).max() < 5.5 * 0.5 / np.sqrt(100)  # sub-Gaussian: 1200 exp(-60)
 
 
 class LogisticRegressionOf(LogisticRegression):
@@ -195,6 +217,19 @@ def blobs(n_classes=3, n_features=6):
     return centers[y] + rng.standard_normal((120, n_features)), y
 
 
+def probabilities(smoother, X):
+    """What the base itself says."""
+    base = smoother.estimator_
+    return base.predict_proba(X.astype(np.float32) if isinstance(base, NeuralNet) else X)
+
+
+def assert_means(p, votes):
+    """That p has the mean of the votes, as many as are behind p; a false alarm once in 10^9."""
+    spread = votes.std(axis=0) / np.sqrt(len(votes))
+    rare = 20 / len(votes)
+    assert np.all(np.abs(votes.mean(axis=0) - p) < 6.5 * np.sqrt(2) * spread + rare)
+
+
 def net(module, kind=NeuralNetClassifier, **params):
     settings = {"lr": 0.1, "max_epochs": 3, "train_split": None, "verbose": 0} | params
     return kind(module, **settings)
@@ -215,6 +250,13 @@ class Normalised(nn.Module):
     def forward(self, X):
         p = 0.01 + torch.square(self.layers(X))
         return p / p.sum(dim=1, keepdim=True)
+
+
+class Own(NeuralNetClassifier):
+    """A net about which nothing is known but what it says."""
+
+    def predict_proba(self, X):
+        return super().predict_proba(X)
 
 
 def twisted(outputs):
@@ -246,30 +288,257 @@ BASES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 @pytest.mark.parametrize(("base", "n_classes", "link"), BASES.values(), ids=BASES)
 class TestProbabilitiesOfABase:
     def test_are_averaged_over_the_noise(self, base, n_classes, link):
         X, y = blobs(n_classes)
         smoother = soft(base, X, np.array(["a", "b", "c"])[y], n_draws=2000)
         assert smoother._link == link
-        rng = np.random.default_rng(1)
+        noise = 0.5 * np.random.default_rng(1).standard_normal((2000, 6))
         for x, p in zip(X[:3], smoother.predict_proba(X[:3]), strict=True):
-            noisy = x + 0.5 * rng.standard_normal((2000, 6))
-            if "net" in type(base).__name__.lower():
-                noisy = noisy.astype(np.float32)
-            votes = smoother.estimator_.predict_proba(noisy)
-            spread = votes.std(axis=0) / np.sqrt(2000)
-            # 6.5 standard deviations of a difference of means: below 1e-9 each
-            assert np.all(np.abs(votes.mean(axis=0) - p) < 6.5 * np.sqrt(2) * spread + 1e-6)
+            assert_means(p, probabilities(smoother, x + noise))
 
     def test_decide_where_there_is_no_noise(self, base, n_classes, link):
         X, y = blobs(n_classes)
         smoother = soft(base, X, y, sigma=1e-5, n_draws=2, n_certify_draws=50)
-        seen = X.astype(np.float32) if isinstance(base, NeuralNetClassifier) else X
-        if isinstance(base, NeuralNetBinaryClassifier):
-            seen = X.astype(np.float32)
-        p = smoother.estimator_.predict_proba(seen)
+        p = probabilities(smoother, X)
         assert np.abs(smoother.predict_proba(X) - p).max() < 1e-3
         np.testing.assert_array_equal(smoother.predict(X), p.argmax(axis=1))
         np.testing.assert_array_equal(smoother.certify(X).label, p.argmax(axis=1))
+
+
+class TestDenoisers:
+    """The mean of probabilities behind a denoiser, beside one drawn by hand."""
+
+    @pytest.mark.parametrize(
+        "denoiser", [ParzenDenoiser(), DEENDenoiser(max_epochs=2)], ids=["parzen", "deen"]
+    )
+    @pytest.mark.parametrize("base", ["logistic-3", "cross-entropy"])
+    def test_probabilities_of_denoised_rows(self, denoiser, base):
+        X, y = blobs()
+        smoother = EmpiricalBayesSmoothedClassifier(
+            BASES[base][0], denoiser=denoiser, vote="soft", n_draws=2000, random_state=0
+        ).fit(X, y)
+        noise = 0.5 * np.random.default_rng(1).standard_normal((2000, 6))
+        seen = smoother.denoiser_.transform(X[0] + noise)
+        assert_means(smoother.predict_proba(X[:1])[0], probabilities(smoother, seen))
+
+    def test_network_of_xhat(self):
+        X, y = blobs()
+        smoother = XHATClassifier(
+            "mlp", denoiser="passthrough", vote="soft", n_draws=2000, max_epochs=2, random_state=0
+        ).fit(X, y)
+        noisy = X[0] + 0.5 * np.random.default_rng(1).standard_normal((2000, 6))
+        with torch.no_grad():
+            scores = smoother._parts_on(torch.device("cpu"))[1](torch.tensor(noisy).float())
+        assert_means(smoother.predict_proba(X[:1])[0], softmax_of(scores.numpy(), axis=1))
+        behind = clone(smoother).set_params(denoiser=ParzenDenoiser()).fit(X, y)
+        assert behind.certify(X[:3]).sums.shape == (3, 2, 3)
+
+
+class TestCertificates:
+    @pytest.fixture
+    def smoother(self):
+        X, y = blobs()
+        return soft(LogisticRegression(), X, y, n_certify_draws=200)
+
+    def test_rows_do_not_depend_on_their_company(self, smoother):
+        X, _ = blobs()
+        for base in (smoother, soft(DecisionTreeClassifier(max_depth=2), *blobs())):
+            base.set_params(n_certify_draws=100)
+            certificate = base.certify(X[:20])
+            np.testing.assert_array_equal(base.certify(X[19::-3]).sums, certificate.sums[::-3])
+            np.testing.assert_array_equal(base.certify(X[4:5]).sums, certificate.sums[4:5])
+            base.set_params(n_jobs=2)
+            np.testing.assert_array_equal(base.certify(X[:20]).sums, certificate.sums)
+            base.set_params(n_jobs=None)
+
+    def test_what_it_says(self, smoother):
+        X, y = blobs()
+        certificate = smoother.certify(X)
+        assert certificate.counts is None
+        np.testing.assert_allclose(certificate.sums[:, 0].sum(axis=1), 200)
+        np.testing.assert_array_equal(certificate.n_draws, 200)
+        assert certificate.procedure == "fixed"
+        assert certificate.confidence_level == 0.999
+        limit = gaussian.radius(means.largest_mean(200, 0.9e-3), sigma=0.5)
+        assert certificate.largest_radius == pytest.approx(limit)
+        assert certificate.radius.max() <= limit
+        again = certificate.at_confidence(0.9)
+        assert np.all(again.radius >= certificate.radius)
+        assert again.radius.sum() > certificate.radius.sum()
+        fresh = clone(smoother).set_params(confidence_level=0.9).fit(X, y)
+        np.testing.assert_allclose(fresh.certify(X).radius, again.radius, rtol=1e-14)
+        assert len(smoother.certify(X[:0])) == 0
+        assert smoother.predict_proba(X[:0]).shape == (0, 3)
+        assert smoother.abstains(X[:0]).shape == (0,)
+
+    def test_behind_steps_and_in_jobs(self, smoother):
+        X, y = blobs()
+        pipeline = make_pipeline(StandardScaler(), clone(smoother)).fit(X, y)
+        certificate = certify(pipeline, X[:40], units="smoother")
+        inner = pipeline[-1].certify(pipeline[0].transform(X[:40]))
+        np.testing.assert_array_equal(certificate.sums, inner.sums)
+        np.testing.assert_array_equal(certificate.radius, inner.radius)
+
+    def test_upper_bound_is_the_largest_of_all(self):
+        # The second class has the largest sum of the rivals, the third varies more.
+        sums = np.array([[[110.0, 46.0, 44.0], [61.0, 10.6, 44.0]]])
+        certificate = Certificate.from_votes(
+            sums, winner=np.array([0]), classes=np.arange(3), sigma=0.5,
+            confidence_level=0.99, n_features=2,
+        )  # fmt: skip
+        first, second = means.upper_bound(sums[0, 0, 1:], sums[0, 1, 1:], 200, 0.001)
+        assert first < second
+        assert certificate.p_upper[0] == pytest.approx(second)
+
+    def test_two_linear_classes_are_smoothed_too(self):
+        X, y = blobs(2)
+        smoother = soft(LogisticRegression(), X, y)
+        certificate = smoother.certify(X)
+        assert certificate.procedure == "fixed"
+        assert certificate.confidence_level < 1
+        exact = smoother.set_params(vote="hard").certify(X)
+        assert exact.procedure == "exact"
+        # g = h for soft votes as well: a sigmoid is as far above 1/2 as below
+        assert np.all((certificate.label == exact.label) | certificate.abstained)
+        assert np.all(certificate.radius < exact.radius + 1e-12)
+        assert np.all(certificate.radius[~certificate.abstained] > 0)
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_warning_names_the_draws_that_suffice(self, n_classes):
+        X, y = blobs(n_classes)
+        certain = Given(lambda X: np.eye(n_classes)[np.zeros(len(X), int)])
+        smoother = soft(certain, X, y, n_certify_draws=5)
+        with pytest.warns(UserWarning, match="certifies no radius") as caught:
+            assert smoother.certify(X[:1]).radius == 0
+        needed = int(str(caught[0].message).split("at least ")[1].split()[0])
+        assert smoother.set_params(n_certify_draws=needed).certify(X[:1]).radius > 0
+        smoother.set_params(n_certify_draws=needed - 1)
+        with pytest.warns(UserWarning, match=f"at least {needed} draws"):
+            assert smoother.certify(X[:1]).radius == 0
+
+    def test_two_stages_give_draws_to_those_who_gain(self):
+        X, y = along_a_line(-3.0, 3.0, 40)
+        smoother = soft(Given(probit(0.1)), X, y, n_certify_draws=(200, 1000))
+        certificate = smoother.certify(X)
+        assert certificate.procedure == "two-stage"
+        assert set(certificate.n_draws) == {200, 1000}
+        distance = np.abs(X[:, 0])
+        assert distance[certificate.n_draws == 1000].min() > 0.3
+        assert distance[certificate.n_draws == 200].max() < 0.8
+
+
+class TestBases:
+    def test_vote_may_change_after_the_fit(self):
+        X, y = blobs()
+        for base in ("mlp-2", "tree"):
+            before = soft(BASES[base][0], X, y % BASES[base][1], n_certify_draws=50)
+            after = clone(before).set_params(vote="hard").fit(X, y % BASES[base][1])
+            assert after.certify(X).counts is not None
+            after.set_params(vote="soft")
+            np.testing.assert_array_equal(after.certify(X).sums, before.certify(X).sums)
+
+    def test_frozen_base_that_knows_more_classes(self):
+        X, y = blobs()
+        names = np.array(["ape", "bee", "cat"])
+        base = FrozenEstimator(LogisticRegression().fit(X, names[y]))
+        kept = y != 1
+        smoother = soft(base, X[kept], names[y[kept]], sigma=1e-5)
+        np.testing.assert_array_equal(smoother.classes_, names)
+        assert np.abs(smoother.predict_proba(X) - base.predict_proba(X)).max() < 1e-3
+        np.testing.assert_array_equal(smoother.predict(X), base.predict(X))
+
+    def test_frame_whose_columns_a_base_selects(self):
+        pandas = pytest.importorskip("pandas")
+        X, y = blobs()
+        frame = pandas.DataFrame(X, columns=list("abcdef"))
+        tree = DecisionTreeClassifier(max_depth=2, random_state=0)
+        by_name = soft(tree, frame, y).predict_proba(frame)
+        np.testing.assert_array_equal(by_name, soft(tree, X, y).predict_proba(X))
+
+    def test_global_generators_are_left_alone(self):
+        X, y = blobs()
+        module = logits(3)
+        state = torch.get_rng_state()
+        smoother = soft(net(module, Own, criterion=nn.CrossEntropyLoss), X, y)
+        assert smoother._link == "predict_proba"
+        smoother.set_params(n_certify_draws=50).certify(X[:2])
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_clone_pickle_and_search(self):
+        X, y = blobs()
+        smoother = soft(BASES["tree"][0], X, y, n_certify_draws=50)
+        loaded = pickle.loads(pickle.dumps(smoother))
+        np.testing.assert_array_equal(loaded.certify(X).sums, smoother.certify(X).sums)
+        again = clone(smoother).fit(X, y)
+        np.testing.assert_array_equal(again.certify(X).sums, smoother.certify(X).sums)
+        search = GridSearchCV(
+            smoother,
+            {"vote": ["hard", "soft"]},
+            scoring=CertifiedAccuracyScorer(radius=0.05),
+            cv=2,
+            error_score="raise",
+        ).fit(X, y)
+        scores = search.cv_results_["mean_test_score"]
+        assert scores[0] != scores[1]
+        assert search.best_estimator_.vote == ["hard", "soft"][np.argmax(scores)]
+
+
+def broken(column, value):
+    """Three probabilities a row, one of them another number where the first feature is large."""
+
+    def function(X):
+        p = three(X)
+        p[X[:, 0] > 2.0, column] = value
+        return p
+
+    return Given(function)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("base", [LinearSVC(), FrozenEstimator(LinearSVC().fit(*blobs()))])
+    def test_base_without_probabilities(self, base):
+        X, y = blobs()
+        with pytest.raises(TypeError, match=r"vote='soft' .* no predict_proba; use"):
+            soft(base, X, y)
+        hard = soft(base, X, y, vote="hard").set_params(vote="soft")
+        for method in (hard.certify, hard.predict, hard.predict_proba, hard.abstains):
+            with pytest.raises(TypeError, match=r"vote='soft' .* no predict_proba; use"):
+                method(X)
+
+    @pytest.mark.parametrize(
+        "base",
+        [broken(0, np.nan), broken(1, -0.2), broken(2, 1.5), broken(0, 0.9)],
+        ids=["nan", "negative", "above-1", "sum"],
+    )
+    def test_what_are_no_probabilities(self, base):
+        X, y = along_a_line(-3.0, 3.0, 30, y=(0, 1, 2))
+        with pytest.raises(ValueError, match=r"the base gives .* for a noisy row"):
+            soft(base, X, y)
+        near = soft(base, X[X[:, 0] < -1], y[X[:, 0] < -1])
+        with pytest.raises(ValueError, match=r"the base gives .* for a noisy row"):
+            near.certify(X[-1:])
+
+    def test_scores_of_a_net(self):
+        X, y = blobs()
+        scores = net(logits(3), criterion=nn.MultiMarginLoss)
+        with pytest.raises(ValueError, match="predict_nonlinearity"):
+            soft(scores, X, y)
+
+    def test_another_number_of_columns(self):
+        X, y = along_a_line(-3.0, 3.0, 30)
+        wide = soft(Given(probit(1.0)), X, y, vote="hard").set_params(vote="soft")
+        wide.estimator_.function = three
+        with pytest.raises(ValueError, match=r"shape \(.*, 3\) for .* rows and 2 classes"):
+            wide.predict(X)
+
+    @pytest.mark.parametrize("moved", [lambda X: X - X.mean(axis=0), lambda X: X[::-1]])
+    def test_probabilities_that_depend_on_other_rows(self, moved):
+        X, y = along_a_line(-3.0, 3.0, 30)
+        base = PredictsByItself(lambda X: probit(1.0)(0.1 * moved(X)))
+        hard = soft(base, X, y, vote="hard")
+        with pytest.raises(ValueError, match="other probabilities in another order or company"):
+            soft(base, X, y)
+        with pytest.raises(ValueError, match="other probabilities in another order or company"):
+            hard.set_params(vote="soft").certify(X)

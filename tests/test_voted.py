@@ -206,7 +206,7 @@ def test_no_rows():
 
 def test_a_radius_out_of_reach_is_warned_of_and_costs_no_draws():
     model = smoother(n_certify_draws=1000)
-    with pytest.warns(UserWarning, match="at least 6,228 draws are needed"):
+    with pytest.warns(UserWarning, match="at least 5,270 draws are needed"):
         certificate = model.certify(rows(-3.0, 5), radius=3 * SIGMA)
     assert certificate.abstained.all()
     assert certificate.n_draws.max() == 100

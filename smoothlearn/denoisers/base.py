@@ -82,7 +82,7 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def project_on(self, classifier: Linear, device: torch.device) -> Projected | None:
         """A linear classifier of x̂ as a function of a projection of the rows, where there is one.
 
-        The affine map to the projection, and the function from batches of it to class indices.
+        The affine map to the projection, and the function from batches of it to scores.
         """
         return None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smoothlearn.certificates import Certificate
-from smoothlearn.jobs import certify
+from smoothlearn.jobs.certify import certify
 from smoothlearn.theory.binomial import lower_bound, upper_bound
 
 _LIMIT_LABEL = "largest radius of these draws"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from smoothlearn.certificates import Certificate
-from smoothlearn.jobs import certify
+from smoothlearn.jobs.certify import certify
 
 #: Colour of every outcome, from the bottom of the stack.
 _OUTCOMES = {"right": "#0072B2", "wrong": "#D55E00", "abstained": "#999999"}

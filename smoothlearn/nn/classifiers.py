@@ -17,6 +17,7 @@ from smoothlearn.nn.networks import (
     users_network,
 )
 from smoothlearn.nn.randomness import private_torch_rng
+from smoothlearn.views.affine import Affine
 
 
 class SoftClassifier(nn.Module):
@@ -45,6 +46,11 @@ class SoftClassifier(nn.Module):
                 f"{len(x)} rows and {self.n_classes} classes"
             )
         return logits
+
+    def front(self) -> Affine:
+        r"""The map :math:`c_{in}(x - \mu)` of rows to what f sees, in float64."""
+        mean, scale = self.mean.double().numpy(), self.scale_in.double().numpy()
+        return Affine(np.broadcast_to(scale, mean.shape), -scale * mean)
 
     def precondition(self, X: np.ndarray, sigma: float) -> None:
         """Set the constants for these data and this noise."""

@@ -158,6 +158,9 @@ class GradientStepEnergy(Energy):
 TABLE_ENERGIES: dict[str, Callable[[int], Energy]] = {
     "gradient-step-mlp": lambda d: GradientStepEnergy(d, mlp(d, 256, 128, d), spread=True),
     "mlp": lambda d: CalibratedEnergy(d, mlp(d, 1024, 512, 1)),
+    "tied": lambda d: CalibratedEnergy(
+        d, nn.Sequential(nn.Linear(d, 512), nn.GELU(), nn.Linear(512, 1))
+    ),
 }
 #: Energies of images by name, as functions of channels, height and width.
 IMAGE_ENERGIES: dict[str, Callable[[ImageShape], Energy]] = {

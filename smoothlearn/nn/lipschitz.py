@@ -1,4 +1,4 @@
-"""Fitted skorch nets as differentiable scores with bounds of how fast their gradients change."""
+"""Fitted networks as differentiable scores with bounds of how fast their gradients change."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Around:
 
 
 def as_smooth_network(model: Any, n_features: int) -> SmoothNetwork | None:
-    """The fitted skorch net as a differentiable score of raw inputs, or None if it is not one.
+    """The fitted network as a differentiable score of raw inputs, or None if it is not one.
 
     Raises
     ------
@@ -129,12 +129,12 @@ def as_smooth_network(model: Any, n_features: int) -> SmoothNetwork | None:
     network = as_network(model, n_features)
     if network is None:
         return None
-    if callable(network.net.predict_nonlinearity):
+    if network.reader.is_users:
         raise TypeError(
             "predict_nonlinearity is a function, and may change the order of classes; "
             "use 'auto' or None"
         )
-    module, refusal = graph.plain_copy(network.net.module_), None
+    module, refusal = graph.plain_copy(network.module), None
     _check_outputs(network, module)
     try:
         traced = graph.trace(module)
@@ -159,9 +159,9 @@ def as_smooth_network(model: Any, n_features: int) -> SmoothNetwork | None:
 
 def _tails(network: Network) -> tuple[str, ...]:
     """Last operations that keep the order of classes."""
-    if not network.is_binary:
+    if not network.reader.is_binary:
         return ("softmax", "logsoftmax", "log_softmax")
-    return () if network.gives_logits else ("sigmoid",)
+    return () if network.reader.gives_logits else ("sigmoid",)
 
 
 def _known(network: Network, inner: list[Step], tail: str) -> SmoothNetwork:
@@ -174,7 +174,7 @@ def _known(network: Network, inner: list[Step], tail: str) -> SmoothNetwork:
     n_outputs = math.prod(steps[-1].shape)
     if len(steps[-1].shape) != 1:
         steps.append(Step(layers.reshape((n_outputs,)), (len(steps) - 1,), (n_outputs,)))
-    if network.is_binary:
+    if network.reader.is_binary:
         column = layers.dense(_column(), torch.tensor([0.0, -_offset(network, tail)]).double())
         steps.append(Step(column, (len(steps) - 1,), (2,)))
     return SmoothNetwork(lambda rows: graph.run(steps, rows)[-1], steps, None)
@@ -185,11 +185,11 @@ def _see(
 ) -> SmoothNetwork:
     """A view of a module as it is."""
     front = _front(network.front)
-    offset = _offset(network, tail) if network.is_binary else 0.0
+    offset = _offset(network, tail) if network.reader.is_binary else 0.0
 
     def score(rows: Tensor) -> Tensor:
         output = _outputs(inner, front(rows))
-        if not network.is_binary:
+        if not network.reader.is_binary:
             return output
         return torch.cat([torch.zeros_like(output), output - offset], dim=1)
 
@@ -201,14 +201,13 @@ def _check_outputs(network: Network, module: nn.Module) -> None:
         zeros = torch.zeros(2, network.front.shift.size, dtype=torch.float64)
         n_outputs = _outputs(module, zeros).shape[1]
     except Exception as error:  # the module's own
-        name = type(network.net.module_).__name__
+        name = type(network.module).__name__
         raise TypeError(f"{name} does not run on float64 rows of X: {error}") from error
-    n_needed = 1 if network.is_binary else len(network.net.classes_)
+    n_needed = 1 if network.reader.is_binary else network.reader.n_classes
     if n_outputs != n_needed:
         raise ValueError(
             f"the network has {n_outputs} outputs and was fitted on "
-            f"{len(network.net.classes_)} classes with {type(network.net).__name__}; "
-            f"give it {n_needed}"
+            f"{network.reader.n_classes} classes; give it {n_needed}"
         )
 
 
@@ -220,8 +219,8 @@ def _outputs(module: Function | nn.Module, rows: Tensor) -> Tensor:
 
 def _offset(network: Network, tail: str) -> float:
     """The output at the threshold of two classes, of which skorch's is the probability."""
-    threshold = float(network.net.threshold)
-    if not network.gives_logits and not tail:
+    threshold = float(network.reader.threshold or 0.0)
+    if not network.reader.gives_logits and not tail:
         return threshold
     if not 0 < threshold < 1:
         raise ValueError(f"the net's threshold must be between 0 and 1, got {threshold}")
@@ -256,7 +255,7 @@ def _agrees(network: Network, scores: Function, tail: str) -> bool:
     probes *= np.logspace(-2, 2, 32)[:, np.newaxis]
     rows = torch.tensor(probes, dtype=torch.float32)
     with torch.no_grad():
-        said = _outputs(lambda batch: network.net.evaluation_step((batch, None)), rows).cpu()
+        said = _outputs(network.evaluate, rows).cpu()
         try:
             ours = _TAILS[tail](_outputs(scores, rows.double()))
         except RuntimeError:

@@ -57,12 +57,12 @@ class ConvClassifier(nn.Module):
         self.pad = nn.ZeroPad2d((0, breadth % 2, 0, height % 2))
         self.body = nn.Sequential(
             _conv(4 * channels, width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             _conv(width, 2 * width, stride=2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Linear(2 * width * ceil(height / 4) * ceil(breadth / 4), 8 * width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(8 * width, n_classes),
         )
 

@@ -30,7 +30,7 @@ def starts_linear(energy: Energy) -> bool:
 def project(
     energy: Energy, classifier: Linear, device: torch.device
 ) -> tuple[Affine, Callable[[torch.Tensor], torch.Tensor]]:
-    r"""The projection t of rows, and the function from t to the class that C x̂(y) + d votes for.
+    r"""The projection t of rows, and the scores C x̂(y) + d as a function of t.
 
     With :math:`\hat x(y) = c\,y + (1 - c)\mu - k V^T \nabla F(h)`, :math:`h = V c_{in}(y-\mu) + b`,
     the projection is :math:`t = (h,\; C(c\,y + (1 - c)\mu) + d)` and the scores are
@@ -39,16 +39,16 @@ def project(
     Parameters
     ----------
     energy : Energy
-        In eval mode, on the CPU. Votes are computed in its dtype.
+        In eval mode, on the CPU. Scores are computed in its dtype.
     classifier : Linear
         With weights C and offsets d.
     device : torch.device
-        Where the votes are cast.
+        Where the scores are computed.
 
     Returns
     -------
     Affine, callable
-        From (n, d) to (n, r) in float64, and from batches (n, r) of any float to class indices.
+        From (n, d) to (n, r) in float64, and from batches (n, r) of any float to scores.
 
     Raises
     ------
@@ -76,11 +76,11 @@ def project(
     back = torch.tensor(-k * V @ C.T, dtype=first.weight.dtype, device=device)
     my_rest = per_thread(layers[1:].to(device))
 
-    def vote(projected: torch.Tensor) -> torch.Tensor:
+    def scores(projected: torch.Tensor) -> torch.Tensor:
         batch = projected.to(back.dtype)
         with torch.inference_mode(False), torch.enable_grad():
             h = leaf(batch[:, : len(V)])
             slope = torch.autograd.grad(my_rest()(h.clone()).sum(), h)[0]  # it may work in place
-        return classifier.decide(torch.addmm(batch[:, len(V) :], slope, back))
+        return torch.addmm(batch[:, len(V) :], slope, back)
 
-    return projection, vote
+    return projection, scores

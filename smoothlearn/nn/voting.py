@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ CHUNK_ENTRIES = {"cpu": 2**22, "cuda": 2**26}
 #: Draws before the first look at a row that may stop early. Chunks between looks double from there.
 FIRST_LOOK = 100
 _ROWS_A_TASK = 16
+#: Blocks of rows that a triangular matrix is multiplied in, and its least size for that.
+_BLOCKS, _BLOCKS_FROM = 4, 64
 
 
 def row_seeds(X: NDArray[np.float64], *, sigma: float, noise_seed: int, purpose: str) -> list[int]:
@@ -173,9 +176,27 @@ def _noisy_batches(
     width = spread.shape[1] if spread.ndim == 2 else len(x)
     buffer = torch.empty((largest, width), dtype=spread.dtype, device=x.device)
     if spread.ndim == 2:
-        return lambda size: x + buffer[:size].normal_(generator=generator) @ spread.T
+        times = _times_transposed(spread, largest)
+        return lambda size: x + times(buffer[:size].normal_(generator=generator))
     sigma = float(spread)
     return lambda size: buffer[:size].normal_(0.0, sigma, generator=generator).add_(x).detach()
+
+
+def _times_transposed(matrix: torch.Tensor, largest: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function from z to z S^T, good until the next call, in blocks where S is triangular."""
+    n_rows, n_columns = matrix.shape
+    if n_rows < _BLOCKS_FROM or n_rows != n_columns or matrix.triu(1).any():
+        return lambda z: z @ matrix.T
+    product = matrix.new_empty((largest, n_rows))
+    edges = [n_rows * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    blocks = [(i, j, matrix[i:j, :j].T.contiguous()) for i, j in pairwise(edges)]
+
+    def times(z: torch.Tensor) -> torch.Tensor:
+        for i, j, block in blocks:
+            torch.mm(z[:, :j], block, out=product[: len(z), i:j])
+        return product[: len(z)]
+
+    return times
 
 
 def _add(tally: torch.Tensor, votes: torch.Tensor) -> None:

@@ -11,7 +11,6 @@ supermartingale for every stake λ in [0, 1/(s + κ)), and so is a mixture over 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from smoothlearn.theory import stopping
+from smoothlearn.theory import means, stopping
 
 #: Shares of the largest stake that the mixture holds, equally weighted.
 STAKES = np.concatenate([np.geomspace(0.004, 0.64, 14), 1 - np.geomspace(0.25, 0.004, 7)])
+#: Share of the failure probability that is spent on looking; the rest on the bounds of all draws.
+LOOKING_SHARE = 0.1
 #: Standard errors by which frequencies may improve before further draws count as futile.
 OPTIMISM = 3.0
 _STEEPEST = 30.0  # log of the largest slope
@@ -77,8 +78,9 @@ def decision(
     (Ville), so that no share of α is lost to the number of rivals. With two classes the bets are
     those of :func:`~smoothlearn.theory.stopping.decide` on :math:`\tau = \Phi(r/\sigma)`.
 
-    It says -1 where `n_draws` in all would hardly do: not even at frequencies better by
-    :data:`OPTIMISM` standard errors. No certificate rests on that.
+    It says -1 where `n_draws` in all would hardly show the radius, even by bounds that may spend
+    what :data:`LOOKING_SHARE` leaves and at frequencies better by :data:`OPTIMISM` standard errors.
+    No certificate rests on that.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def decision(
     tilt : float
         t >= 0, chosen on other draws; see :func:`tilt` and :func:`tangent`.
     failure_probability : float
-        α, in (0, 1).
+        α, in (0, 1): of looking, however often.
     n_draws : int
         The most that there will be.
 
@@ -122,8 +124,10 @@ def decision(
         """With the rival that has the most votes: the wealth falls with them."""
         if n_classes == 2:
             return stopping.decide_one(k, n, tau, failure_probability, 0.0) > 0
-        wealth = _log_mean(np.array([k, rival, n - k - rival]) @ logs)
-        return bool(wealth - 1e-9 - 1e-14 * n >= enough)
+        parts = np.array([k, rival, n - k - rival]) @ logs
+        best = float(parts.max())
+        wealth = best + math.log(np.exp(parts - best).mean())
+        return wealth - 1e-9 - 1e-14 * n >= enough
 
     def decide(counts: NDArray[Any]) -> int:
         n, k = float(counts.sum()), float(counts[winner])
@@ -132,11 +136,9 @@ def decision(
         rival = float(others.max())
         if shown(k, rival, n, len(counts)):
             return 1
-        best = min(n, k + OPTIMISM * math.sqrt(k * (n - k) / n))
-        least = max(0.0, rival - OPTIMISM * math.sqrt(rival * (n - rival) / n))
-        later = n_draws / n
-        hoped = shown(later * best, later * min(least, n - best), n_draws, len(counts))
-        return 0 if hoped else -1
+        shares = np.array([k, rival]) / n
+        errors = np.sqrt(shares * (1 - shares))
+        return -int(_futile(shares, errors, n, n_draws, ratio, failure_probability))
 
     return decide
 
@@ -146,9 +148,8 @@ def soft_decision(
 ) -> Decision:
     r"""The :func:`decision` of soft votes, from sums of probabilities and of their squares.
 
-    Of :math:`Y = F_A - s F_B` the logarithm of the wealth is at least :math:`\lambda \sum (Y_i -
-    \kappa) - \psi(c) (\lambda/c)^2 \sum (Y_i - \kappa)^2` with :math:`c = \lambda (s + \kappa)`
-    and ψ as in :mod:`~smoothlearn.theory.means`; and :math:`Y^2 \le F_A^2 + s^2 F_B^2`.
+    The bets on :math:`Y = F_A - s F_B` are those of :func:`~smoothlearn.theory.means.log_wealth`
+    on :math:`(Y + s)/(1 + s)`, which lies in [0, 1], with :math:`Y^2 \le F_A^2 + s^2 F_B^2`.
 
     Parameters
     ----------
@@ -163,68 +164,46 @@ def soft_decision(
     slope, intercept = tangent(ratio, tilt)
     if intercept >= 1:
         return _never
-    enough, largest = -math.log(failure_probability), slope + intercept
-    bend = -np.log1p(-STAKES) - STAKES
-
-    def shown(lead: NDArray[np.float64], square: NDArray[np.float64], n: float) -> bool:
-        """With the sums of Y - κ, and of its squares, for all rivals."""
-        logs = np.outer(lead / largest, STAKES) - np.outer(square / largest**2, bend)
-        return bool(np.min(_log_mean(logs)) - 1e-9 - 1e-13 * n >= enough)
+    enough, mean = -math.log(failure_probability), (intercept + slope) / (1 + slope)
 
     def decide(sums: NDArray[Any]) -> int:
-        n = float(np.rint(sums[0].sum()))
+        n = int(np.rint(sums[0].sum()))
         (first, squares), others = sums[:, winner], np.delete(sums, winner, axis=1)
         lead = first - slope * others[0]
-        square = squares + slope**2 * others[1] - 2 * intercept * lead + n * intercept**2
-        lead = lead - n * intercept
-        if shown(lead, square, n):
+        square = squares + slope**2 * others[1] + 2 * slope * lead + n * slope**2
+        total = np.maximum(lead + n * slope, 0.0) / (1 + slope)
+        square = np.minimum(square / (1 + slope) ** 2, total)
+        if np.min(means.log_wealth(total, square, n, mean)) >= enough:
             return 1
-        hoped = np.minimum(lead + OPTIMISM * np.sqrt(square), n * (1 - intercept))
-        return 0 if shown(n_draws / n * hoped, n_draws / n * square, n_draws) else -1
+        pair = sums[:, [winner, _ahead(others[0], winner)]] / n
+        errors = np.sqrt(np.maximum(pair[1] - pair[0] ** 2, 0.0))
+        return -int(_futile(pair[0], errors, n, n_draws, ratio, failure_probability))
 
     return decide
 
 
-def draws_needed(ratio: float, failure_probability: float, n_classes: int, soft: bool) -> int:
-    """The least number of draws that can show a radius, all of them for one class.
+def _ahead(others: NDArray[np.float64], winner: int) -> int:
+    """The column of the class that is largest among the others, in the table of all."""
+    rival = int(others.argmax())
+    return rival + (rival >= winner)
 
-    Parameters
-    ----------
-    ratio : float
-        r/σ >= 0.
-    failure_probability : float
-        In (0, 1).
-    n_classes : int
-    soft : bool
-        Whether votes are probabilities: ones, here.
 
-    Returns
-    -------
-    int
-        2^53 for ratios that no number of draws can show in double precision.
-
-    Examples
-    --------
-    >>> from smoothlearn.theory.decisions import draws_needed
-    >>> [draws_needed(ratio, 0.001, 10, soft=False) for ratio in (0.0, 1.0, 2.0, 3.0)]
-    [12, 49, 366, 6228]
-    """
-    unanimous = np.eye(n_classes, dtype=np.int64)[0]
-    make = soft_decision if soft else decision
-
-    def enough(n: int) -> bool:
-        votes = n * unanimous
-        rule = make(0, ratio, 0.0, failure_probability, n)
-        return rule(np.stack([votes, votes]) if soft else votes) > 0
-
-    return bisect_left(range(2**53), True, lo=1, key=enough)
+def _futile(
+    shares: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    n: float,
+    n_draws: int,
+    ratio: float,
+    failure_probability: float,
+) -> bool:
+    """Whether mean votes of A and B with these standard deviations will hardly show the radius."""
+    at_the_end = min(failure_probability * (1 / LOOKING_SHARE - 1), 0.5)
+    gain, loss = OPTIMISM / math.sqrt(n), -float(special.ndtri(at_the_end)) / math.sqrt(n_draws)
+    most = at_the_end ** (1 / n_draws)  # what unanimous votes show
+    best = min(shares[0] + (gain - loss) * errors[0], most)
+    least = min(max(shares[1] - (gain - loss) * errors[1], 1 - most), 1 - best)
+    return bool(special.ndtri(best) - special.ndtri(least) < 2 * ratio)
 
 
 def _never(_: NDArray[Any]) -> int:
     return -1
-
-
-def _log_mean(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the wealths whose logarithms stand in the last axis."""
-    largest = logs.max(axis=-1, keepdims=True)
-    return np.asarray(largest[..., 0] + np.log(np.exp(logs - largest).mean(axis=-1)))

@@ -135,7 +135,7 @@ def max_radius(
     level = as_probability("confidence_level", confidence_level, ends=False)
     alpha = winner_failure_probability(1.0 - level, n_classes)
     if soft:
-        return radius(means.largest_mean(draws, alpha), sigma=sigma)
+        return radius(means.largest_mean(n_draws, alpha), sigma=sigma)
     return sigma * _max_standard_radius(draws, alpha)[()]
 
 
@@ -270,8 +270,10 @@ def hopeless(
         high = binomial.upper_bound(votes[rows, winner], n_draws, failure_probability)
         low = binomial.lower_bound(votes[rows, rival], n_draws, failure_probability)
     else:
-        high = means.upper_bound(*votes[rows, :, winner].T, n_draws, failure_probability)
-        low = means.lower_bound(*votes[rows, :, rival].T, n_draws, failure_probability)
+        total, squares = votes[rows, :, winner].T
+        high = means.upper_bound(total, squares, n_draws, failure_probability)
+        total, squares = votes[rows, :, rival].T
+        low = means.lower_bound(total, squares, n_draws, failure_probability)
     return np.asarray(high <= low)
 
 

@@ -15,6 +15,9 @@ from smoothlearn.theory.norms import dual, row_norms
 from smoothlearn.views.affine import Affine, FloatArray, split_affine
 from smoothlearn.views.expansion import Columns, Expansion
 
+#: From so many rows the time that a factor takes counts.
+_MANY_ROWS = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -51,6 +54,11 @@ class Linear:
     @property
     def two_class(self) -> bool:
         return len(self.weights) == 1
+
+    @property
+    def reader(self) -> Linear:
+        """What decides by outputs, which are the scores."""
+        return self
 
     def scores(self, X: FloatArray) -> FloatArray:
         return np.asarray(X @ self.weights.T + self.offsets)
@@ -107,7 +115,7 @@ class Linear:
 
     def votes(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """The function from a float32 batch of inputs to class indices on the device."""
-        scores = self._on(device)
+        scores = self.outputs(device)
         return lambda batch: self.decide(scores(batch))
 
     def logits(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -115,9 +123,10 @@ class Linear:
 
         The class with the largest has the vote.
         """
-        return self._two_columns()._on(device) if self.two_class else self._on(device)
+        return self._two_columns().outputs(device) if self.two_class else self.outputs(device)
 
-    def _on(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    def outputs(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The function from a float32 batch of inputs to scores on the device."""
         weights = torch.tensor(self.weights.T, dtype=torch.float32, device=device)
         offsets = torch.tensor(self.offsets, dtype=torch.float32, device=device)
         return lambda batch: torch.addmm(offsets, batch, weights)
@@ -125,6 +134,10 @@ class Linear:
     def decide(self, scores: torch.Tensor) -> torch.Tensor:
         """Class indices of a batch of scores."""
         return (scores[:, 0] > 0).long() if self.two_class else scores.argmax(dim=1)
+
+    def columns(self, scores: torch.Tensor) -> torch.Tensor:
+        """One score a class of a batch of scores; the largest has the vote."""
+        return torch.cat([torch.zeros_like(scores), scores], dim=1) if self.two_class else scores
 
 
 def noise_factor(weights: FloatArray) -> FloatArray:
@@ -137,8 +150,21 @@ def noise_factor(weights: FloatArray) -> FloatArray:
         return weights
     lengths = np.linalg.norm(weights, axis=1, keepdims=True)
     lengths[lengths == 0] = 1.0  # scaled, short rows keep their digits beside long ones
-    left, singular, _ = np.linalg.svd(weights / lengths, full_matrices=False)
+    rows = weights / lengths
+    triangle = _cholesky(rows @ rows.T) if len(rows) >= _MANY_ROWS else None
+    if triangle is not None:
+        return np.asarray(lengths * triangle)
+    left, singular, _ = np.linalg.svd(rows, full_matrices=False)
     return np.asarray(lengths * left * singular)
+
+
+def _cholesky(gram: FloatArray) -> FloatArray | None:
+    """The lower triangular factor of a matrix; None where that is close to singular."""
+    try:
+        triangle = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError:
+        return None
+    return np.asarray(triangle) if np.diagonal(triangle).min() > 1e-3 else None
 
 
 def as_linear(model: Any, n_features: int) -> Linear | None:

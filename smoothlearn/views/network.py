@@ -1,4 +1,4 @@
-"""Fitted skorch nets as functions from inputs to class indices on a device."""
+"""Fitted networks, of skorch or scikit-learn, as functions from inputs to scores on a device."""
 
 from __future__ import annotations
 
@@ -10,94 +10,173 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from smoothlearn.views.affine import Affine, split_affine
+from smoothlearn.views.affine import Affine, FloatArray, split_affine
 from smoothlearn.views.copies import per_thread
 from smoothlearn.views.linear import Linear
+from smoothlearn.views.mlp import as_module
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class Head:
+    """How the outputs of a module are read.
+
+    Parameters
+    ----------
+    n_classes : int
+    threshold : float or None
+        The second of two classes wins where one output exceeds it; None where the largest of
+        ``n_classes`` outputs wins.
+    link : callable or None
+        What is taken of the outputs before they are compared.
+    logs : bool
+        Whether the outputs are probabilities, and their logarithms what the module was trained on.
+    """
+
+    n_classes: int
+    threshold: float | None = None
+    link: Tensors | None = None
+    logs: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether two classes are told apart by one output and a threshold."""
+        return self.threshold is not None
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether the threshold is that of the sigmoid of the output."""
+        return self.link is torch.sigmoid
+
+    @property
+    def is_users(self) -> bool:
+        """Whether a function of the user's, which may change the order of classes, comes last."""
+        return self.link is not None and not self.gives_logits
+
+    def decide(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Class indices of a batch of outputs."""
+        if self.threshold is None:
+            return self._table(outputs, self._linked).argmax(dim=1)
+        return (self._probability(outputs) > self.threshold).long()
+
+    def columns(self, outputs: torch.Tensor) -> torch.Tensor:
+        """One score a class, the largest of which has the vote, of a batch of outputs.
+
+        Of two classes with one output the scores are 0 and the output, less that at the threshold.
+        """
+        if self.threshold is None:
+            return self._table(outputs, _log if self.logs else self._linked)
+        score = self._lead(outputs).reshape(len(outputs), 1)
+        return torch.cat([torch.zeros_like(score), score], dim=1)
+
+    def _linked(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs if self.link is None else self.link(outputs)
+
+    def _table(self, outputs: torch.Tensor, read: Tensors) -> torch.Tensor:
+        columns = read(outputs).reshape(len(outputs), -1)
+        if columns.shape[1] != self.n_classes:
+            raise ValueError(
+                f"the network has {columns.shape[1]} outputs and was fitted on {self.n_classes} "
+                "classes; give it one output a class"
+            )
+        return columns
+
+    def _probability(self, outputs: torch.Tensor) -> torch.Tensor:
+        if self.is_users:
+            return self._linked(outputs).reshape(len(outputs), -1)[:, -1]
+        return self._linked(outputs).reshape(len(outputs))
+
+    def _lead(self, outputs: torch.Tensor) -> torch.Tensor:
+        """By how much the output of two classes is above that at the threshold."""
+        threshold = float(self.threshold or 0.0)
+        if self.gives_logits and 0 < threshold < 1:
+            return outputs - (math.log(threshold) - math.log1p(-threshold))
+        return self._probability(outputs) - threshold
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
-    """A skorch classifier behind an affine map.
+    """A fitted network behind an affine map.
 
     Parameters
     ----------
     front : Affine
         Scalers in front of the network.
-    net : NeuralNet
-        The fitted skorch net.
+    module : nn.Module
+        The fitted module.
+    reader : Head
+        How its outputs are read.
+    evaluate : callable
+        What the fitted model itself gives for a float32 batch behind the front.
     """
 
     front: Affine
-    net: NeuralNet
+    module: nn.Module
+    reader: Head
+    evaluate: Tensors
 
-    @property
-    def is_binary(self) -> bool:
-        """Whether the net decides between two classes by one output and a threshold."""
-        return getattr(self.net, "threshold", None) is not None
-
-    @property
-    def gives_logits(self) -> bool:
-        """Whether skorch takes the sigmoid of the output before it is compared."""
-        automatic = self.net.predict_nonlinearity == "auto"
-        return automatic and isinstance(self.net.criterion_, nn.BCEWithLogitsLoss)
+    def outputs(self, device: torch.device) -> Tensors:
+        """The function from a float32 batch of raw inputs to what the module gives."""
+        module = self.for_votes()
+        if device.type == "cpu":
+            module = channels_last(module, self.front.shift.size)
+        outputs = module_outputs(module, device)
+        front = _affine_layer(self.front, device)
+        return lambda batch: outputs(front(batch))
 
     def votes(self, device: torch.device) -> Tensors:
         """The function from a float32 batch of raw inputs to class indices on the device."""
-        if not self.is_binary:
-            scores = self._scores(device, _nonlinearity(self.net))
-            return lambda batch: scores(batch).argmax(dim=1)
-        outputs, probabilities = self._outputs(device), _probabilities(self.net)
-        threshold = self.net.threshold
-        return lambda batch: (probabilities(outputs(batch)).reshape(len(batch)) > threshold).long()
+        outputs = self.outputs(device)
+        return lambda batch: self.reader.decide(outputs(batch))
 
     def logits(self, device: torch.device) -> Tensors:
         """The function from a float32 batch of raw inputs to one score a class, differentiable.
 
-        The class with the largest has the vote. Of two classes with one output the scores are 0
-        and the output, less that at the threshold.
+        The class with the largest has the vote.
         """
-        if not self.is_binary:
-            return self._scores(device, _log_likelihood(self.net) or _nonlinearity(self.net))
-        outputs, lead = self._outputs(device), _lead(self)
+        outputs = self.outputs(device)
+        return lambda batch: self.reader.columns(outputs(batch))
 
-        def two_columns(batch: torch.Tensor) -> torch.Tensor:
-            score = lead(outputs(batch)).reshape(len(batch), 1)
-            return torch.cat([torch.zeros_like(score), score], dim=1)
+    def for_votes(self) -> nn.Module:
+        """A copy of the module in single precision and eval mode, on the CPU."""
+        module = deepcopy(self.module).cpu().eval().requires_grad_(False)
+        double = {weight.dtype for weight in module.parameters()} == {torch.float64}
+        return module.float() if double else module
 
-        return two_columns
 
-    def _outputs(self, device: torch.device) -> Tensors:
-        """What the module gives for a batch of raw inputs, in eval mode."""
-        module = deepcopy(self.net.module_).to(device).eval().requires_grad_(False)
-        my_module = per_thread(module)
-        front = _affine_layer(self.front, device)
+def channels_last(module: nn.Module, n_features: int) -> nn.Module:
+    """The module with channels last in memory, which convolutions on a CPU are faster with.
 
-        def outputs(batch: torch.Tensor) -> torch.Tensor:
-            output: Any = my_module()(front(batch))
-            return output[0] if isinstance(output, tuple) else output
+    It is left as it is where it has none, or does not run so, as one that takes views does not.
+    """
+    if not any(isinstance(layer, nn.Conv2d) for layer in module.modules()):
+        return module
+    probes = torch.randn((8, n_features), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            fast: nn.Module = deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            ours, said = first_output(fast(probes.clone())), first_output(module(probes))
+    except RuntimeError:
+        return module
+    same = ours.shape == said.shape and torch.allclose(ours, said, 1e-3, 1e-4)
+    return fast if same else module
 
-        return outputs
 
-    def _scores(self, device: torch.device, of_outputs: Tensors) -> Tensors:
-        """The function from a batch to what argmax is taken of, (n, n_classes)."""
-        outputs, n_classes = self._outputs(device), len(self.net.classes_)
+def first_output(output: Any) -> torch.Tensor:
+    """A module's output, the first of several, with a direction for rows."""
+    return torch.atleast_1d(output[0] if isinstance(output, tuple) else output)
 
-        def scores(batch: torch.Tensor) -> torch.Tensor:
-            columns = of_outputs(outputs(batch)).reshape(len(batch), -1)
-            if columns.shape[1] != n_classes:
-                raise ValueError(
-                    f"the network has {columns.shape[1]} outputs and was fitted on {n_classes} "
-                    "classes; give it one output a class"
-                )
-            return columns
 
-        return scores
+def module_outputs(module: nn.Module, device: torch.device) -> Tensors:
+    """A module as a function that threads may call at once: its first output of a batch."""
+    my_module = per_thread(module.to(device))
+    return lambda batch: first_output(my_module()(batch))
 
 
 def final_estimator(model: Any) -> Any:
@@ -123,44 +202,73 @@ def target_dtype(model: Any) -> type[np.generic]:
 def as_network(model: Any, n_features: int) -> Network | None:
     """The fitted model as a network of raw inputs, or None if it is not one.
 
-    A TypeError where its weights are not in single precision, which the rows are cast to.
+    A TypeError where the weights of a skorch net are not in single precision, which the rows are
+    cast to.
     """
     split = split_affine(model, n_features)
-    if split is None or not _predicts_like_skorch(split[1]):
+    if split is None:
         return None
-    weights = split[1].module_.parameters()
+    front, final = split
+    if type(final) is MLPClassifier:
+        return _of_mlp(front, final)
+    return _of_net(front, final) if _predicts_like_skorch(final) else None
+
+
+def _of_mlp(front: Affine, model: MLPClassifier) -> Network | None:
+    """The view of a perceptron, whose weights are in double precision; None if multilabel."""
+    n_classes = len(model.classes_)
+    if model.n_outputs_ == 1 and n_classes == 2:
+        head = Head(2, 0.5, torch.sigmoid)
+    elif model.out_activation_ == "softmax":
+        head = Head(n_classes)
+    else:
+        return None
+    module = as_module(model)
+    return Network(front, module, head, lambda batch: module(batch.double()))
+
+
+def _of_net(front: Affine, net: NeuralNet) -> Network:
+    weights = net.module_.parameters()
     others = {weight.dtype for weight in weights if weight.is_floating_point()} - {torch.float32}
     if others:
         raise TypeError(f"nets have weights of torch.float32, the estimator's has {others}")
-    return Network(*split)
+    binary = getattr(net, "threshold", None) is not None
+    threshold = net.threshold if binary else None
+    head = Head(len(net.classes_), threshold, _link(net, binary), _logs(net))
+    return Network(front, net.module_, head, lambda batch: net.evaluation_step((batch, None)))
 
 
 def as_linear_network(model: Any, n_features: int) -> Linear | None:
-    """The fitted net as a linear function of raw inputs, or None if it is not one layer."""
+    """The fitted network as a linear function of raw inputs, or None if it is not one layer."""
     network = as_network(model, n_features)
-    if network is None or callable(network.net.predict_nonlinearity):
+    if network is None or network.reader.is_users:
         return None
-    module = network.net.module_
+    module = network.module
     layers = list(module) if type(module) is nn.Sequential else [module]
     if len(layers) == 2 and type(layers[0]) is nn.Flatten:
         layers = layers[1:]
     if len(layers) != 1 or type(layers[0]) is not nn.Linear:
         return None
-    layer: Any = layers[0]
-    weights = layer.weight.detach().cpu().numpy().astype(float)
-    bias = layer.bias
-    offsets = np.zeros(len(weights)) if bias is None else bias.detach().cpu().numpy().astype(float)
-    view = Linear.plain(weights, offsets)
-    if len(weights) != len(network.net.classes_) or not _computes(network.net, view):
+    view = Linear.plain(*layer_arrays(layers[0]))
+    if len(view.weights) != network.reader.n_classes or not _computes(network, view):
         return None
     return view.behind(network.front)
 
 
-def _computes(net: NeuralNet, view: Linear) -> bool:
-    """Whether the net gives the scores of the view, whatever hooks its module has."""
+def layer_arrays(layer: nn.Linear) -> tuple[FloatArray, FloatArray]:
+    """Weights and offsets of a linear layer in float64, offsets 0 where it has no bias."""
+    weights = layer.weight.detach().cpu().double().numpy()
+    if layer.bias is None:
+        return weights, np.zeros(len(weights))
+    return weights, layer.bias.detach().cpu().double().numpy()
+
+
+def _computes(network: Network, view: Linear) -> bool:
+    """Whether the model gives the scores of the view, whatever hooks its module has."""
     probes = np.random.default_rng(0).standard_normal((32, view.weights.shape[1]))
     probes *= np.logspace(-2, 2, 32)[:, np.newaxis]
-    output = net.evaluation_step((torch.tensor(probes, dtype=torch.float32), None))
+    with torch.no_grad():
+        output = network.evaluate(torch.tensor(probes, dtype=torch.float32))
     said, scores = output.cpu().numpy(), view.scores(probes)
     return said.shape == scores.shape and np.allclose(said, scores, rtol=1e-3, atol=1e-4)
 
@@ -184,34 +292,24 @@ def _affine_layer(front: Affine, device: torch.device) -> Tensors:
     return lambda batch: torch.addmm(shift, batch, linear.T)
 
 
-def _nonlinearity(net: NeuralNet) -> Tensors:
-    """What argmax is taken of: skorch's own nonlinearities keep the order, a user's may not."""
-    return net.predict_nonlinearity if callable(net.predict_nonlinearity) else nn.Identity()
+def _link(net: NeuralNet, binary: bool) -> Tensors | None:
+    """What decides: skorch's own nonlinearities keep the order of classes, a user's may not."""
+    if callable(net.predict_nonlinearity):
+        link: Tensors = net.predict_nonlinearity
+        return link
+    automatic = net.predict_nonlinearity == "auto"
+    if binary and automatic and isinstance(net.criterion_, nn.BCEWithLogitsLoss):
+        return torch.sigmoid
+    return None
 
 
-def _log_likelihood(net: NeuralNetClassifier) -> Tensors | None:
-    """The logarithm where skorch takes it of the module's probabilities in the loss, else None."""
+def _logs(net: NeuralNetClassifier) -> bool:
+    """Whether skorch takes the logarithm of the module's outputs in the loss."""
     trained_so = type(net).get_loss is NeuralNetClassifier.get_loss
     if callable(net.predict_nonlinearity) or not trained_so:
-        return None
-    if not isinstance(net.criterion_, nn.NLLLoss):
-        return None
-    return lambda output: output.clamp(min=torch.finfo(output.dtype).tiny).log()
+        return False
+    return isinstance(net.criterion_, nn.NLLLoss)
 
 
-def _lead(network: Network) -> Tensors:
-    """By how much the output of two classes is above that at the threshold."""
-    threshold = network.net.threshold
-    if network.gives_logits and 0 < threshold < 1:
-        offset = math.log(threshold) - math.log1p(-threshold)
-        return lambda output: output - offset
-    probabilities = _probabilities(network.net)
-    return lambda output: probabilities(output) - threshold
-
-
-def _probabilities(net: NeuralNetBinaryClassifier) -> Tensors:
-    if callable(net.predict_nonlinearity):
-        return lambda output: net.predict_nonlinearity(output).reshape(len(output), -1)[:, -1]
-    if net.predict_nonlinearity == "auto" and isinstance(net.criterion_, nn.BCEWithLogitsLoss):
-        return torch.sigmoid
-    return nn.Identity()
+def _log(outputs: torch.Tensor) -> torch.Tensor:
+    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()

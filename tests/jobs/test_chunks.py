@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -20,9 +22,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from smoothlearn import LocallyBiasedSmoother, RandomizedSmoothingClassifier, certify
 from smoothlearn.jobs import chunks
+from smoothlearn.jobs.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,6 @@ def test_threads_and_processes_certify_alike(name, asked, rows, models, check_sa
 
 
 def test_row_threads_and_blas_threads_make_no_difference(rows, models, check_same):
-    from threadpoolctl import threadpool_limits
-
     alone = certify(models["linear"], rows[0])
     with threadpool_limits(2, user_api="blas"):
         check_same(certify(models["linear"], rows[0]), alone)
@@ -108,13 +110,11 @@ def test_frames_and_sparse_rows_are_cut_alike(rows, check_same):
 
 @pytest.mark.parametrize("shape", [(60, 2), (500, 784), (10**4, 3072), (10**7, 784), (10**7, 2)])
 def test_chunks_are_many_and_small(shape):
-    for voted in (False, True):
-        size = chunks.chunk_rows(shape, voted=voted)
-        assert size * shape[1] <= chunks.CHUNK_ENTRIES
-        assert shape[0] / size >= (4 if voted else 0) or shape[0] == 60
-        assert size <= 64 or not voted
-    assert shape[0] / size < 200_000
-    assert shape[0] / chunks.chunk_rows(shape, voted=False) < 5_000
+    voted, exact = (chunks.chunk_rows(shape, voted=voted) for voted in (True, False))
+    assert voted * shape[1] <= exact * shape[1] <= chunks.CHUNK_ENTRIES
+    assert 16 <= voted <= 64
+    assert shape[0] / voted >= 3.75
+    assert shape[0] / exact < 5_000
 
 
 def test_the_widest_rows_come_one_by_one():
@@ -166,11 +166,35 @@ def fitted(rows):
 
 def test_workers_have_one_thread_each_and_copies_of_their_own(fitted, rows):
     seen = []
-    model = Told(fitted, lambda told, _: seen.append((id(told), told.n_jobs)), n_jobs=3, verbose=7)
-    model.what.__dict__["shared"] = True
+
+    def look(told, X):
+        seen.append((id(told.inner), threading.get_ident(), told.n_jobs, told.verbose))
+        time.sleep(0.01)  # so that no thread does it all
+
+    model = Told(fitted, look, n_jobs=3, verbose=-1)
     certify(model, rows[0])
-    assert {n_jobs for _, n_jobs in seen} == {3}
-    assert model.verbose == 7
+    assert set(seen) == {(id(fitted), threading.get_ident(), 3, 0)}
+    with parallel_config(backend="threading", n_jobs=2):
+        certify(model, rows[0])
+    copies = {(inner, thread) for inner, thread, n_jobs, _ in seen if n_jobs == 1}
+    assert len(copies) == len(dict(copies)) == 2
+    assert (model.n_jobs, model.verbose) == (3, -1)
+
+
+@pytest.mark.parametrize("backend", [None, "threading", "loky"])
+def test_torch_and_blas_have_one_thread_each(backend, fitted, rows):
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2, user_api="blas"), parallel_config(backend=backend or "loky"):
+            certify(Told(fitted, _alone), rows[0], n_jobs=2 if backend else None)
+    finally:
+        torch.set_num_threads(1)
+
+
+def _alone(told, X):
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert {torch.get_num_threads(), *pools} == {1}
+    assert pools
 
 
 def test_progress_is_over_rows(fitted, rows, capsys):
@@ -191,24 +215,6 @@ def test_what_workers_warn_of_is_told_once(fitted, rows):
         certify(model, rows[0], n_jobs=2)
     said = [str(w.message) for w in caught if "rows, the first" in str(w.message)]
     assert len([message for message in said if message.startswith(("16", "10"))]) == 1
-
-
-def _die(told, X):
-    if len(X) == 10:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_worker_that_is_killed_leaves_the_rest_in_the_checkpoint(
-    fitted, rows, tmp_path, check_same
-):
-    model, path = Told(fitted, _die), tmp_path / "kept"
-    with pytest.raises(RuntimeError, match=r"a worker was killed.*give a checkpoint") as caught:
-        certify(model, rows[0], n_jobs=2)
-    assert isinstance(caught.value.__cause__, BrokenExecutor)
-    with pytest.raises(RuntimeError, match=r"is kept in '.*kept'; run again to resume"):
-        certify(model, rows[0], n_jobs=2, checkpoint=path)
-    check_same(certify(fitted, rows[0], n_jobs=2), certify(fitted, rows[0]))
 
 
 def test_errors_of_a_chunk_are_raised(models, rows):
@@ -255,3 +261,43 @@ def test_chunks_take_turns_on_the_gpus(device, count, used, fitted, rows, monkey
     current.clear()
     certify(model, rows[0])
     assert current == []
+
+
+class Die:
+    """Kills its process at the last chunk, while there is a file."""
+
+    def __init__(self, while_there):
+        self.while_there = while_there
+
+    def __call__(self, told, X):
+        if len(X) == 10 and self.while_there.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_worker_that_is_killed_leaves_the_rest_in_the_checkpoint(
+    fitted, rows, tmp_path, check_same
+):
+    flag, path = tmp_path / "flag", tmp_path / "kept"
+    flag.touch()
+    model = Told(fitted, Die(flag))
+    with pytest.raises(RuntimeError, match=r"is kept in '.*kept'; run again to resume") as caught:
+        certify(model, rows[0], n_jobs=2, checkpoint=path)
+    assert isinstance(caught.value.__cause__, BrokenExecutor)
+    with Checkpoint(path, model.classes_) as kept:
+        assert 1 <= len(list(kept.chunks())) <= 5
+    flag.unlink()
+    check_same(certify(model, rows[0], checkpoint=path), certify(fitted, rows[0]))
+
+
+def test_without_a_checkpoint_a_killed_worker_costs_all(fitted, rows):
+    def die(told, X):
+        raise type("KilledWorker", (Exception,), {})("of a cluster")
+
+    def broken(told, X):
+        if len(X) == 16:
+            raise BrokenExecutor("a process")
+
+    for what in (broken, die):
+        with pytest.raises(RuntimeError, match=r"killed \(out of memory\?\); give a checkpoint"):
+            certify(Told(fitted, lambda told, X, what=what: len(X) and what(told, X)), rows[0])

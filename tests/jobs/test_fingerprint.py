@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,8 @@ def fitted(name):
 
 
 def hashes():
-    return {name: hash_object(fitted(name)) for name in make_models()}
+    words = {"set": hash_object(set("abcdefgh")), "dict": hash_object(dict.fromkeys(set("abcd")))}
+    return {name: hash_object(fitted(name)) for name in make_models()} | words
 
 
 def test_fits_in_another_process_have_the_same_hash():
@@ -131,10 +133,9 @@ def test_weights_of_nets_and_energies_count():
         model.estimator_.module_[2].bias += 1e-6
     assert hash_object(model) != before
     assert hash_object(clone(model)) != before
-    layers = torch.nn.Tanh(), torch.nn.ReLU()
-    assert hash_object(torch.nn.Sequential(*layers)) != hash_object(
-        torch.nn.Sequential(*layers[::-1])
-    )
+    layers = {"a": torch.nn.Tanh(), "b": torch.nn.ReLU()}
+    one, other = OrderedDict(layers), OrderedDict(reversed(layers.items()))
+    assert hash_object(torch.nn.Sequential(one)) != hash_object(torch.nn.Sequential(other))
 
 
 def test_things_of_many_kinds():

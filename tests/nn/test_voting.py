@@ -381,3 +381,57 @@ def test_counts_follow_the_law_on_cuda(n_draws):
 
 def cuda_tail(batch, generator):
     return (batch[:, 0] > 1).long()
+
+
+# Early ends, soft votes, triangular noise
+
+
+def test_rows_stop_at_the_looks_planned_and_alone():
+    looks = {}
+
+    def stop(i, counts):
+        looks.setdefault(i, []).append(int(counts.sum()))
+        return i % 2 == 0 and counts.sum() >= 400
+
+    counts = votes(ROWS[:4], n_draws=2000, stop=stop)
+    assert looks[0] == looks[2] == [100, 200, 400]
+    assert looks[1] == looks[3] == [100, 200, 400, 800, 1300, 1800, 2000]
+    np.testing.assert_array_equal(counts.sum(axis=1), [400, 2000, 400, 2000])
+    for n_jobs in (None, 2):
+        again = votes(ROWS[2:4], seeds=[3, 4], n_draws=2000, stop=lambda i, c: False, n_jobs=n_jobs)
+        np.testing.assert_array_equal(again[1], counts[3])
+
+
+def test_no_more_draws_are_counted_than_asked_for_however_early_it_might_end():
+    for n_draws in (1, 99, 150, 401):
+        counts = votes(ROWS[:2], n_draws=n_draws, stop=lambda i, c: False)
+        np.testing.assert_array_equal(counts.sum(axis=1), n_draws)
+
+
+def test_soft_votes_are_summed_with_their_squares():
+    given = []
+
+    def soft(batch, generator):
+        p = torch.sigmoid(batch[:, :1])
+        given.append(torch.cat([p, 1 - p], dim=1).double())
+        return torch.cat([p, 1 - p], dim=1)
+
+    sums = votes(ROWS[:1], soft, n_draws=700, soft=True)
+    assert sums.shape == (1, 2, 2)
+    assert sums.dtype == np.float64
+    p = torch.cat(given)[:700].numpy()
+    np.testing.assert_allclose(sums[0], [p.sum(axis=0), (p**2).sum(axis=0)], rtol=1e-12)
+    assert sums[0, 0].sum() == pytest.approx(700, abs=1e-9)
+    assert votes(np.empty((0, 3)), soft, n_classes=4, soft=True).shape == (0, 2, 4)
+
+
+@pytest.mark.parametrize("size", [63, 64, 67, 130])
+def test_noise_of_a_triangular_matrix_is_its_product(size):
+    rng = np.random.default_rng(0)
+    lower = np.tril(rng.standard_normal((size, size))).astype(np.float32)
+    full = lower + np.triu(np.full((size, size), 1e-30, np.float32), 1)
+    X = rng.standard_normal((2, size))
+    for one, other in zip(
+        recorded(X, noise=lower, n_draws=700), recorded(X, noise=full, n_draws=700), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,1 @@
+"""Certification of pipelines and searches, and of many rows."""
