@@ -30,8 +30,8 @@ CHUNK_ENTRIES = {"cpu": 2**22, "cuda": 2**26}
 #: Draws before the first look at a row that may stop early. Chunks between looks double from there.
 FIRST_LOOK = 100
 _ROWS_A_TASK = 16
-#: Blocks of rows that a triangular matrix is multiplied in, and its least size for that.
-_BLOCKS, _BLOCKS_FROM = 4, 64
+#: A triangular matrix is multiplied in blocks of at least so many rows, and at most so many blocks.
+_BLOCK_ROWS, _MOST_BLOCKS = 64, 8
 
 
 def row_seeds(X: NDArray[np.float64], *, sigma: float, noise_seed: int, purpose: str) -> list[int]:
@@ -184,11 +184,11 @@ def _noisy_batches(
 
 def _times_transposed(matrix: torch.Tensor, largest: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """The function from z to z S^T, good until the next call, in blocks where S is triangular."""
-    n_rows, n_columns = matrix.shape
-    if n_rows < _BLOCKS_FROM or n_rows != n_columns or matrix.triu(1).any():
+    n_blocks = min(len(matrix) // _BLOCK_ROWS, _MOST_BLOCKS)
+    if n_blocks < 2 or matrix.triu(1).any():
         return lambda z: z @ matrix.T
-    product = matrix.new_empty((largest, n_rows))
-    edges = [n_rows * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    product = matrix.new_empty((largest, len(matrix)))
+    edges = [len(matrix) * block // n_blocks for block in range(n_blocks + 1)]
     blocks = [(i, j, matrix[i:j, :j].T.contiguous()) for i, j in pairwise(edges)]
 
     def times(z: torch.Tensor) -> torch.Tensor:

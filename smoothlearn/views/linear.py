@@ -16,7 +16,6 @@ from smoothlearn.views.affine import Affine, FloatArray, split_affine
 from smoothlearn.views.expansion import Columns, Expansion
 
 #: From so many rows the time that a factor takes counts.
-_MANY_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,30 +140,13 @@ class Linear:
 
 
 def noise_factor(weights: FloatArray) -> FloatArray:
-    r"""A matrix L of shape (k, min(k, d)) with :math:`L L^T = W W^T`, for W of shape (k, d).
+    r"""The lower triangular L of shape (k, min(k, d)) with :math:`L L^T = W W^T`, W of shape (k, d).
 
     The law of :math:`W(x + \sigma\varepsilon)` is that of :math:`Wx + \sigma L z` with z standard
-    normal.
+    normal. From the orthogonal decomposition :math:`W^T = Q L^T`, which loses no digits of short
+    rows beside long ones, and needs no rank.
     """
-    if len(weights) >= weights.shape[1]:
-        return weights
-    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
-    lengths[lengths == 0] = 1.0  # scaled, short rows keep their digits beside long ones
-    rows = weights / lengths
-    triangle = _cholesky(rows @ rows.T) if len(rows) >= _MANY_ROWS else None
-    if triangle is not None:
-        return np.asarray(lengths * triangle)
-    left, singular, _ = np.linalg.svd(rows, full_matrices=False)
-    return np.asarray(lengths * left * singular)
-
-
-def _cholesky(gram: FloatArray) -> FloatArray | None:
-    """The lower triangular factor of a matrix; None where that is close to singular."""
-    try:
-        triangle = np.linalg.cholesky(gram)
-    except np.linalg.LinAlgError:
-        return None
-    return np.asarray(triangle) if np.diagonal(triangle).min() > 1e-3 else None
+    return np.asarray(np.linalg.qr(weights.T, mode="r").T)
 
 
 def as_linear(model: Any, n_features: int) -> Linear | None:
