@@ -516,10 +516,15 @@ class Certificate:
         Raises
         ------
         ValueError
-            For any other norm.
+            For any other norm, or where the number of features is not known.
         """
         if norm not in (1, 2, np.inf):
             raise ValueError(f"norm must be 1, 2 or inf, got {norm}")
+        if not self.n_features:
+            raise ValueError(
+                "a radius in another norm depends on the number of features, which this certificate "
+                "does not know; set it with dataclasses.replace(certificate, n_features=...)"
+            )
         exponent = max(0.0, 1 / self.norm - 1 / norm)
         return self.scaled(self.n_features**-exponent, norm=norm)
 

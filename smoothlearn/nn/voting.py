@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,6 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from smoothlearn.nn.randomness import generator_on
+from smoothlearn.nn.threads import one_torch_thread
 
 Vote = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 #: Whether row i needs no more votes than these.
@@ -125,7 +124,7 @@ def count_votes(
     n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * effective_n_jobs(n_jobs))))
 
     def task(start: int) -> torch.Tensor:
-        with _one_torch_thread():
+        with one_torch_thread():
             stop_at = min(start + n_rows, len(rows))
             tallies = torch.zeros((stop_at - start, *shape), dtype=kind, device=device)
             for i, tally in zip(range(start, stop_at), tallies, strict=True):
@@ -213,26 +212,3 @@ def _add(tally: torch.Tensor, votes: torch.Tensor) -> None:
 def _chunk(x: torch.Tensor) -> int:
     kind = x.device.type if x.device.type in CHUNK else "cpu"
     return max(1, min(CHUNK[kind], CHUNK_ENTRIES[kind] // len(x)))
-
-
-_threads_lock = threading.Lock()
-_threads_users = 0
-_threads_before = 1
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """One torch thread in this Python thread; the process's own number returns with the last."""
-    global _threads_users, _threads_before
-    with _threads_lock:
-        if _threads_users == 0:
-            _threads_before = torch.get_num_threads()
-        _threads_users += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _threads_lock:
-            _threads_users -= 1
-            if _threads_users == 0:
-                torch.set_num_threads(_threads_before)
