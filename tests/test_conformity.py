@@ -119,6 +119,7 @@ ESTIMATORS = {
     "parzen": ParzenDenoiser(),
     **WALKS,
     "rs-linear": RandomizedSmoothingClassifier(LogisticRegression(), **DRAWS),
+    "rs-linear-soft": RandomizedSmoothingClassifier(LogisticRegression(), vote="soft", **DRAWS),
     "rs-net": RandomizedSmoothingClassifier(small_net(), **DRAWS),
     "rs-tree": RandomizedSmoothingClassifier(DecisionTreeClassifier(), **DRAWS),
     "eb-linear-deen": EmpiricalBayesSmoothedClassifier(

@@ -66,16 +66,18 @@ def certify_chunks(
 ) -> Iterator[tuple[int, Certificate]]:
     """Where a chunk starts and its certificate, in the order in which they are done."""
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=_MAX_PICKLED)
+    told: set[tuple[type[Warning], str, int]] = set()
     if parallel.n_jobs in (None, 1):
         for start in starts:
-            yield start, question.answer(_in_order(rows_of(X, start, start + size)))
+            certificate, caught = _with_warnings(question, rows_of(X, start, start + size))
+            _tell(caught, told)
+            yield start, certificate
         return
     shared = _Shared(question.to(n_jobs=1))
     tasks = (
         delayed(_certify_chunk)(shared, rows_of(X, start, start + size), start, start // size)
         for start in starts
     )
-    told: set[tuple[type[Warning], str, int]] = set()
     for start, certificate, caught in parallel(tasks):
         _tell(caught, told)
         yield start, certificate
@@ -93,10 +95,14 @@ def _certify_chunk(
     with one_thread(), _own_gpu(question.smoother, index):
         if shared.is_home():  # here the filters are the caller's, and shared by all threads
             return start, question.answer(_in_order(rows)), []
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            certificate = question.answer(_in_order(rows))
-    return start, certificate, [(w.category, str(w.message), w.filename, w.lineno) for w in caught]
+        return start, *_with_warnings(question, rows)
+
+
+def _with_warnings(question: Question, rows: Any) -> tuple[Certificate, list[Caught]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        certificate = question.answer(_in_order(rows))
+    return certificate, [(w.category, str(w.message), w.filename, w.lineno) for w in caught]
 
 
 class _Shared:
