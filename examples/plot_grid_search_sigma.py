@@ -6,8 +6,8 @@ The noise level decides how far certificates reach: with little noise only small
 certified, and much noise drowns the data. A grid search finds the level that certifies most rows
 at the radius that matters, here a perturbation of length one in standard deviations of the columns.
 
-The scorer asks each row whether it has that radius and nothing else, which takes few draws; only the
-curves at the end take all of them.
+The scorer asks each row whether it has that radius and nothing else, which takes few draws; only
+the curves at the end take all of them.
 
 The best score of a search is too good, as it was chosen for being high. Rows that the search never
 saw tell what the choice is worth.

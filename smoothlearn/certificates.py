@@ -522,8 +522,9 @@ class Certificate:
             raise ValueError(f"norm must be 1, 2 or inf, got {norm}")
         if not self.n_features:
             raise ValueError(
-                "a radius in another norm depends on the number of features, which this certificate "
-                "does not know; set it with dataclasses.replace(certificate, n_features=...)"
+                "a radius in another norm depends on the number of features, which this "
+                "certificate does not know; set it with dataclasses.replace(certificate, "
+                "n_features=...)"
             )
         exponent = max(0.0, 1 / self.norm - 1 / norm)
         return self.scaled(self.n_features**-exponent, norm=norm)

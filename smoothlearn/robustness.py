@@ -206,7 +206,8 @@ def _attack(
         ]
         x = torch.tensor(rows[some], device=device)
         y = torch.tensor(labels[some], device=device)
-        losses = _losses(*parts, x, y, sigma * torch.stack(draws))
+        soft = classifier.vote == "soft"
+        losses = _losses(*parts, x, y, sigma * torch.stack(draws), soft)
         found = [projected_gradient(loss, x, norm=2, **settings) for loss in losses]
         points[some] = _largest(losses[0], found).cpu().numpy()
     return points
@@ -231,10 +232,11 @@ def _losses(
     x: torch.Tensor,
     y: torch.Tensor,
     noise: torch.Tensor,
+    soft: bool,
 ) -> list[Rowwise]:
     """The smoothed loss; behind a denoiser also with the gradient that goes past it.
 
-    The scores of every row get a scale, on which no vote depends.
+    The scores of every row get a scale, on which no hard vote depends.
     """
 
     def denoised(noisy: torch.Tensor) -> torch.Tensor:
@@ -247,7 +249,8 @@ def _losses(
         at_rows = scores(denoised((x[:, None] + noise).flatten(0, 1).float()))
     least, most = at_rows.aminmax(dim=1)
     width = (most - least).reshape(len(x), -1).mean(dim=1)
-    scale = torch.where(width.isfinite() & (width > 0), _RANGE / width, 1.0)
+    hard = width.isfinite() & (width > 0) & (not soft)
+    scale = torch.where(hard, _RANGE / width, 1.0)
     scale = scale.repeat_interleave(noise.shape[1])[:, None]
 
     def loss(seen: Tensors) -> Rowwise:

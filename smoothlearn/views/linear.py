@@ -140,13 +140,13 @@ class Linear:
 
 
 def noise_factor(weights: FloatArray) -> FloatArray:
-    r"""The lower triangular L of shape (k, min(k, d)) with :math:`L L^T = W W^T`, W of shape (k, d).
+    r"""The lower triangular L with :math:`L L^T = W W^T`, (k, min(k, d)) for W of shape (k, d).
 
     The law of :math:`W(x + \sigma\varepsilon)` is that of :math:`Wx + \sigma L z` with z standard
     normal. From the orthogonal decomposition :math:`W^T = Q L^T`, which loses no digits of short
     rows beside long ones, and needs no rank.
     """
-    return np.asarray(np.linalg.qr(weights.T, mode="r").T)
+    return np.asarray(np.linalg.qr(weights.T, mode="r")).T
 
 
 def as_linear(model: Any, n_features: int) -> Linear | None:
