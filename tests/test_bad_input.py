@@ -940,10 +940,9 @@ class TestWarnings:
     def test_radius_of_the_scorer_beyond_the_largest(self):
         smoother = clone(SMOOTHERS["linear"]).fit(X, y)
         largest = smoother.certify(X).largest_radius
-        match = rf"no row can be certified at radius 2.*largest is {largest:.3g}"
-        with pytest.warns(UserWarning, match=match):
+        with pytest.warns(UserWarning, match=r"no row can be certified at radius 2.*draws are needed"):
             assert CertifiedAccuracyScorer(radius=2.0)(smoother, X, y) == 0.0
-        assert CertifiedAccuracyScorer(radius=0.99 * largest)(smoother, X, y) > 0
+        assert CertifiedAccuracyScorer(radius=0.95 * largest)(smoother, X, y) > 0
 
     @pytest.mark.parametrize("name", ["network", "linear-deen", "network-parzen"])
     def test_sigma_coarse_beside_the_features_in_single_precision(self, name):

@@ -61,7 +61,7 @@ def smoother(n_rows=20, **params):
 
 @pytest.mark.parametrize("x", [0.75, -0.6, 2.4])
 def test_a_radius_that_no_row_has_is_certified_no_more_often_than_promised(x):
-    n_rows = 1500
+    n_rows = 800
     model = smoother(confidence_level=1 - FAILURE)
     certificate = model.certify(rows(x, n_rows), radius=exact_radius(x) * (1 + 1e-9))
     assert (~certificate.abstained).sum() <= stats.binom.isf(1e-6, n_rows, FAILURE)
@@ -69,7 +69,7 @@ def test_a_radius_that_no_row_has_is_certified_no_more_often_than_promised(x):
 
 @pytest.mark.parametrize("x", [0.75, -0.6])
 def test_capped_radii_exceed_the_exact_one_no_more_often_than_promised(x):
-    n_rows, exact = 1500, exact_radius(x)
+    n_rows, exact = 600, exact_radius(x)
     model = smoother(confidence_level=1 - FAILURE)
     for cap in (exact * 1.02, exact * 3):
         certificate = model.certify(rows(x, n_rows), max_radius=cap)
