@@ -381,7 +381,8 @@ def make_ballot(
     reader = view.reader if link is None else SoftReader(view.reader, links(view.reader)[link])
     projected = _project(view, denoiser, device)
     if projected is not None:
-        return projected_ballot(X, projected, reader, sigma)
+        single = isinstance(view, Network) or denoiser is not None
+        return projected_ballot(X, projected, reader, sigma, single=single)
     outputs = _behind(denoise, view.outputs(device))
     return read_ballot(outputs, reader, sigma, *as_votes(X, sigma))
 
@@ -408,8 +409,14 @@ def projected_ballot(
     projected: Projected,
     reader: Reader,
     sigma: float,
+    *,
+    single: bool = True,
 ) -> Ballot:
-    """Votes on a projection of the rows, with noise of its dimension and the same law."""
+    """Votes on a projection of the rows, with noise of its dimension and the same law.
+
+    Of scores that are compared as they are, the law must hold in double precision: rows of weights
+    may have more in common than they differ by.
+    """
     projection, outputs = projected
     noise = sigma * noise_factor(projection.linear)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -418,7 +425,7 @@ def projected_ballot(
     return read_ballot(
         lambda batch, _: outputs(batch),
         reader,
-        noise.astype(np.float32),
+        noise.astype(np.float32) if single else noise,
         points,
         _overflow(points),
     )
@@ -433,7 +440,7 @@ def _project(view: Linear | Network, denoiser: Any, device: torch.device) -> Pro
     if denoiser is None:
         return Affine(view.weights, view.offsets), lambda scores: scores
     project: Callable[..., Projected | None] = getattr(denoiser, "project_on", lambda *_: None)
-    return project(view, device)
+    return project(view.centred(), device)
 
 
 def _behind(denoise: Denoise | None, outputs: Tensors) -> Vote:

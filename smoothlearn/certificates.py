@@ -341,9 +341,9 @@ class Certificate:
         radius = np.sort(self.radius[self.certified(y)])
         finite = radius[np.isfinite(radius)]
         beyond = 1.05 * finite.max(initial=0.0)
-        if self.max_radius is not None:
-            finite = finite[finite <= np.min(self.max_radius)]
-            beyond = float(np.min(self.max_radius))
+        cap = np.inf if self.max_radius is None else float(np.min(self.max_radius, initial=np.inf))
+        if np.isfinite(cap):
+            finite, beyond = finite[finite <= cap], cap
         radii = np.unique(np.concatenate([[0.0], finite, [beyond]]))
         return radii, len(radius) - np.searchsorted(radius, radii, side="left")
 
@@ -495,11 +495,14 @@ class Certificate:
             In the certificate's norm and units; rows whose radius does not exceed it abstain.
         """
         lost = (distance > 0) & ~(self.radius > distance)
+        moves = bool(np.any(distance > 0))
         radius = _rounded_down(np.where(lost, 0.0, self.radius) - np.where(lost, 0.0, distance))
         return replace(
             self,
             radius=np.where(distance > 0, np.maximum(radius, 0.0), self.radius),
             abstained=self.abstained | lost,
+            tested_radius=_lowered(self.tested_radius, distance) if moves else self.tested_radius,
+            max_radius=_lowered(self.max_radius, distance) if moves else self.max_radius,
             displacement=distance + (0.0 if self.displacement is None else self.displacement),
         )
 
@@ -545,6 +548,16 @@ def _mean(values: NDArray[Any]) -> float:
 def _rounded_down(radius: ArrayLike) -> NDArray[np.float64]:
     lower = np.nextafter(np.multiply(radius, 1 - 1e-15), 0)
     return np.where(np.isinf(radius), np.inf, lower)
+
+
+def _lowered(
+    radius: float | NDArray[np.float64] | None, distance: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The radius less the distance of every row, as ``displaced`` rounds it."""
+    if radius is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        return np.fmax(np.where(distance > 0, _rounded_down(radius - distance), radius), 0.0)
 
 
 def _range(radius: float | NDArray[np.float64]) -> str:

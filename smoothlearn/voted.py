@@ -244,8 +244,9 @@ class VotedSmoother(Smoother):
 
         votes = self._count(X, ballot, "decide", n_draws, stop)
         last = np.flatnonzero(~passed & (gaussian.draws_of(votes) == n_draws))
-        bounds = gaussian.vote_bounds(votes[last], winner[last], in_all)
-        passed[last] = gaussian.radius(*bounds, self.sigma_) >= tested[last]
+        low, high = gaussian.vote_bounds(votes[last], winner[last], in_all)
+        reached = gaussian.radius(low, high, self.sigma_) >= tested[last]
+        passed[last] = (low > high) & reached
         return Certificate.from_decisions(
             passed, votes, radius=asked, winner=winner, **self._facts()
         )

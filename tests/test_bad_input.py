@@ -940,7 +940,9 @@ class TestWarnings:
     def test_radius_of_the_scorer_beyond_the_largest(self):
         smoother = clone(SMOOTHERS["linear"]).fit(X, y)
         largest = smoother.certify(X).largest_radius
-        with pytest.warns(UserWarning, match=r"no row can be certified at radius 2.*draws are needed"):
+        with pytest.warns(
+            UserWarning, match=r"no row can be certified at radius 2.*draws are needed"
+        ):
             assert CertifiedAccuracyScorer(radius=2.0)(smoother, X, y) == 0.0
         assert CertifiedAccuracyScorer(radius=0.95 * largest)(smoother, X, y) > 0
 

@@ -459,6 +459,26 @@ def test_displacement_is_subtracted_at_every_level_and_in_every_unit():
     assert np.array_equal(unmoved.abstained, certificate.abstained)
 
 
+def test_what_was_asked_for_is_lowered_with_the_radii_of_rows_that_were_moved():
+    counts = [[990, 10, 0], [990, 10, 0]]
+    capped = from_counts(counts, [0, 0]).capped(0.2).displaced(np.array([0.05, 0.0]))
+    np.testing.assert_allclose(capped.max_radius, [0.15, 0.2], rtol=1e-12)
+    np.testing.assert_allclose(capped.radius, capped.max_radius, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"capped at 0\.15 to 0\.2"):
+        capped.accuracy(["ant", "ant"], 0.17)
+    decided = replace(from_counts(counts, [0, 0]), radius=np.array([0.1, 0.1]), tested_radius=0.1)
+    moved = decided.displaced(np.array([0.05, 0.2]))
+    np.testing.assert_allclose(moved.tested_radius, [0.05, 0.0], atol=1e-12)
+    with pytest.raises(ValueError, match="decided at radius"):
+        moved.accuracy(["ant", "ant"], 0.1)
+
+
+def test_no_cap_is_no_end_of_the_curve():
+    certificate = from_counts([[990, 10, 0]], [0])
+    radii = certificate.capped(np.inf).curve(["ant"])[0]
+    np.testing.assert_array_equal(radii, certificate.curve(["ant"])[0])
+
+
 # A whole test set
 
 

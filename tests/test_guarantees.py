@@ -213,6 +213,19 @@ def test_label_and_bound_use_other_draws_at_a_near_tie():
 
 # Linear classifiers.
 
+
+@pytest.mark.parametrize("common", [0.0, 1e6, 1e8])
+def test_what_rows_of_weights_have_in_common_gives_no_radius(common):
+    """Two classes half a unit apart in scores share a large part, which decides nothing."""
+    weights = np.array([[0.5 + common, 0.0], [-0.5 + common, 0.0], [common, 0.0]])
+    base = linear_model(weights, [0.0, 0.0, -50.0])
+    exact = np.repeat([0.2, 0.5, 1.0], 100)
+    X = repeated(exact, 300)
+    certificate = smooth(base, X, sigma=1.0, seed=1).certify(X)
+    assert wrong(certificate, 0, exact * (1 + 1e-9)) <= allowed(300)
+    assert np.median(certificate.radius[exact == 1.0]) > 0.8
+
+
 SCALERS = {
     "none": "passthrough",
     "standard": StandardScaler(),

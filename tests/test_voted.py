@@ -135,6 +135,27 @@ def test_capped_radii_are_read_up_to_the_cap():
     assert shown.accuracy(y, 0.28) == capped.accuracy(y, 0.4)
 
 
+class Coin(Line):
+    """Class 0 or 1 by the last bits of a feature, under noise a coin."""
+
+    def predict(self, X):
+        return (np.floor(X[:, 1] * 1e6) % 2).astype(int)
+
+
+@pytest.mark.parametrize("n_draws", [50, 2000])
+def test_a_radius_of_zero_is_certified_no_more_often_than_promised(n_draws):
+    """Of rows without a radius, which do not become certified by being asked for none."""
+    n_rows = 300
+    settings = {"sigma": SIGMA, "n_certify_draws": n_draws, "random_state": 0}
+    model = RandomizedSmoothingClassifier(
+        FrozenEstimator(Coin()), confidence_level=0.99, **settings
+    )
+    model.fit(rows(0.0, 20), np.arange(20) % 3)
+    for radius in (0.0, 1e-9):
+        certificate = model.certify(rows(0.0, n_rows), radius=radius)
+        assert (~certificate.abstained).sum() <= stats.binom.isf(1e-6, n_rows, 0.01)
+
+
 def test_rows_may_be_asked_for_radii_of_their_own():
     X, asked = rows(0.75, 6), np.array([0.1, 0.1, 0.2, 5.0, 0.0, np.inf])
     model = smoother()

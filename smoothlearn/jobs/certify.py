@@ -118,7 +118,8 @@ def certify(
     with ExitStack() as stack:
         stack.enter_context(one_thread())
         sample = _sample(question, X)
-        size = chunk_rows(X.shape, voted=sample.n_draws is not None)
+        decided = sample.tested_radius is not None
+        size = chunk_rows(X.shape, voted=sample.n_draws is not None, decided=decided)
         whole = Assembly(X.shape[0], sample.classes)
         kept = None
         if checkpoint is not None:

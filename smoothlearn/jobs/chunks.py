@@ -24,6 +24,7 @@ from smoothlearn.views.copies import per_thread
 #: Numbers of a chunk of rows, at most; 16 MB in double precision.
 CHUNK_ENTRIES = 2**21
 _VOTED_ROWS = 16, 64
+_DECIDED = 8  # times as many rows where most take few draws
 _EXACT_ROWS = 128
 #: Larger arrays of an estimator go to worker processes in a file, once.
 _MAX_PICKLED = "64M"
@@ -47,8 +48,8 @@ def rows_of(X: Any, start: int, stop: int) -> Any:
     return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
 
 
-def chunk_rows(shape: tuple[int, ...], *, voted: bool) -> int:
-    """Rows in a chunk: few where every row takes many draws, more where it takes none.
+def chunk_rows(shape: tuple[int, ...], *, voted: bool, decided: bool = False) -> int:
+    """Rows in a chunk: few where every row takes many draws, more where it takes few or none.
 
     A function of what is certified alone. Products of matrices depend in their last bits on the
     number of rows, so other chunks could mean other last bits.
@@ -56,6 +57,7 @@ def chunk_rows(shape: tuple[int, ...], *, voted: bool) -> int:
     n_rows = shape[0]
     if voted:
         wanted = min(max(_VOTED_ROWS[0], n_rows // 1000), _VOTED_ROWS[1])
+        wanted *= _DECIDED if decided else 1
     else:
         wanted = _EXACT_ROWS * max(1, n_rows // (64 * _EXACT_ROWS))
     return max(1, min(wanted, CHUNK_ENTRIES // max(1, *shape[1:])))

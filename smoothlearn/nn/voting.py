@@ -97,8 +97,8 @@ def count_votes(
     seeds : list of int
         One for each row.
     noise : float or ndarray of shape (d, r)
-        sigma, or a matrix S: then the noise is S z with z standard normal of dimension r, made in
-        the dtype of S and added in that of X.
+        sigma, or a matrix S: then the noise is S z with z standard normal of dimension r, in single
+        precision, and the product in that of S.
     n_draws, n_classes : int
     device : torch.device
     soft : bool
@@ -173,10 +173,11 @@ def _noisy_batches(
 ) -> Callable[[int], torch.Tensor]:
     """The function from a size to so many fresh noisy copies of a row, good until the next call."""
     width = spread.shape[1] if spread.ndim == 2 else len(x)
-    buffer = torch.empty((largest, width), dtype=spread.dtype, device=x.device)
+    kind = torch.float32 if spread.ndim == 2 else spread.dtype
+    buffer = torch.empty((largest, width), dtype=kind, device=x.device)
     if spread.ndim == 2:
         times = _times_transposed(spread, largest)
-        return lambda size: x + times(buffer[:size].normal_(generator=generator))
+        return lambda size: x + times(buffer[:size].normal_(generator=generator).to(spread.dtype))
     sigma = float(spread)
     return lambda size: buffer[:size].normal_(0.0, sigma, generator=generator).add_(x).detach()
 

@@ -25,8 +25,9 @@ STAKES = np.concatenate([np.geomspace(0.004, 0.64, 14), 1 - np.geomspace(0.25, 0
 #: Share of the failure probability that is spent on looking; the rest on the bounds of all draws.
 LOOKING_SHARE = 0.1
 #: Standard errors by which frequencies may improve before further draws count as futile.
-OPTIMISM = 3.0
+OPTIMISM = 2.0
 _STEEPEST = 30.0  # log of the largest slope
+_LARGEST_RATIO = 38.0  # where normal tails end in double precision
 
 Decision = Callable[[NDArray[Any]], int]
 
@@ -60,6 +61,8 @@ def tangent(ratio: float, tilt: float) -> tuple[float, float]:
 
     There :math:`f(b) = \Phi(r/\sigma - t)`, and :math:`f'(b) = e^{2tr/\sigma}`.
     """
+    if ratio > _LARGEST_RATIO:
+        return 1.0, 1.0
     log_slope = min(2 * ratio * tilt, _STEEPEST)
     tilt = log_slope / (2 * ratio) if ratio else 0.0
     slope = math.exp(log_slope)
@@ -172,7 +175,7 @@ def soft_decision(
         lead = first - slope * others[0]
         square = squares + slope**2 * others[1] + 2 * slope * lead + n * slope**2
         total = np.maximum(lead + n * slope, 0.0) / (1 + slope)
-        square = np.minimum(square / (1 + slope) ** 2, total)
+        square = np.clip(square / (1 + slope) ** 2, 0.0, total)
         if np.min(means.log_wealth(total, square, n, mean)) >= enough:
             return 1
         pair = sums[:, [winner, _ahead(others[0], winner)]] / n

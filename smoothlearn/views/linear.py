@@ -87,6 +87,13 @@ class Linear:
         distance = np.maximum(np.abs(score) - error, 0) / longest
         return np.asarray(sign * distance)
 
+    def centred(self) -> Linear:
+        """The same decisions by scores less their mean: what rows of W share decides nothing."""
+        if self.two_class:
+            return self
+        weights, offsets = self.weights - self.weights.mean(axis=0), self.offsets
+        return Linear.plain(weights, offsets - offsets.mean())
+
     def at(self, X: FloatArray, norm: float) -> Expansion:
         """The expansion around the rows of X, float64, for a threat in the p-norm."""
         table = self._two_columns() if self.two_class else self

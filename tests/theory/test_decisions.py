@@ -148,6 +148,21 @@ def test_a_row_that_bounds_at_the_end_may_show_is_not_given_up():
     assert ended <= judged / 50
 
 
+@pytest.mark.parametrize("ratio", [38.5, 1e308, np.inf])
+@pytest.mark.parametrize("t", [0.0, 1.0])
+def test_no_votes_show_an_endless_radius(ratio, t):
+    assert tangent(ratio, t) == (1.0, 1.0)
+    assert decision(0, ratio, t, 0.001, 1000)(np.array([100, 0])) == -1
+    assert soft_decision(0, ratio, t, 0.001, 1000)(np.array([[100.0, 0], [100.0, 0]])) == -1
+
+
+def test_sums_of_squares_may_be_rounded_below_zero():
+    p = np.array([1e-15, 1 - 1e-15, 0.0])
+    for slope_at in (0.0, 0.7, 3.0):
+        sums = 100 * np.stack([p, p**2])
+        assert soft_decision(0, 0.7, slope_at, 0.001, 1000)(sums) == -1
+
+
 # The tangent
 
 ratios, tilts, shares = st.floats(0, 6), st.floats(0, 6), st.floats(1e-12, 0.999)

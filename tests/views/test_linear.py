@@ -319,3 +319,13 @@ def test_expansion_counts_the_rounding_of_terms():
     assert expansion.rounding()[0][0] > 1e-7
     assert expansion.rounding()[1][0] > 1e-8
     assert expansion.slope(*ends)[0] > 1 + 1e-8
+
+
+def test_scores_less_their_mean_decide_alike():
+    rng = np.random.default_rng(0)
+    view = Linear.plain(rng.standard_normal((3, 4)) + 1e6, rng.standard_normal(3))
+    X = rng.standard_normal((50, 4)) * 1e-6
+    np.testing.assert_array_equal(view.centred().labels(X), view.labels(X))
+    assert np.abs(view.centred().weights).max() < 10
+    two = Linear.plain(np.ones((1, 4)), np.zeros(1))
+    assert two.centred() is two
