@@ -44,7 +44,7 @@ THREADS = (1, 2)
 #: Test images that everyone certifies, about equal work for the models.
 ROWS = {"linear": 40, "MLP": 16, "CNN": 12, "wide CNN": 6, "energy": 8, "wide energy": 4}
 RADIUS = 0.5
-DECIDED_ROWS = 200
+DECIDED_ROWS = 100
 DECIDED_DRAWS = 100_000
 #: Those whose radius with all of these draws is known within minutes.
 FULLY_DRAWN = ("linear", "MLP")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -260,7 +261,7 @@ class Certificate:
             self,
             radius=np.minimum(self.radius, max_radius),
             procedure=self.procedure if self.procedure == "exact" else "capped",
-            max_radius=max_radius,
+            max_radius=max_radius if np.ndim(max_radius) else float(max_radius),
         )
 
     def accuracy(self, y: ArrayLike, radius: float = 0.0) -> float:
@@ -281,17 +282,20 @@ class Certificate:
             If y has another length or labels that are not among ``classes``, if the radius is
             negative, if the decision was made at another radius, or radii were capped below it.
         """
+        if not isinstance(radius, Real):
+            raise TypeError(f"radius must be one real number, got {radius!r}")
         if not radius >= 0:
             raise ValueError(f"radius must be >= 0, got {radius}")
         if self.tested_radius is not None and np.any(radius != self.tested_radius):
             raise ValueError(
                 f"this certificate was decided at radius {_range(self.tested_radius)} and says "
-                f"nothing about {radius}; certify without a target radius to read others"
+                f"nothing about {radius}; read it at its tested_radius, or certify without a "
+                "target radius"
             )
         if self.max_radius is not None and np.any(radius > self.max_radius):
             raise ValueError(
                 f"radii were capped at {_range(self.max_radius)}, and say nothing about {radius}; "
-                "certify with a larger max_radius, or without"
+                "read it up to its max_radius, or certify with a larger one"
             )
         return _mean(self.certified(y) & (self.radius >= radius))
 
@@ -308,7 +312,7 @@ class Certificate:
         ValueError
             As for ``accuracy``; also if the decision was made at one radius, or radii were capped.
         """
-        self._refuse_tested("average")
+        self.refuse_tested("average")
         if self.max_radius is not None:
             raise ValueError(
                 f"radii were capped at {_range(self.max_radius)}, and have no average; certify "
@@ -337,13 +341,13 @@ class Certificate:
         ValueError
             As for ``accuracy``; also if the decision was made at one radius.
         """
-        self._refuse_tested("curve")
+        self.refuse_tested("curve")
         radius = np.sort(self.radius[self.certified(y)])
         finite = radius[np.isfinite(radius)]
         beyond = 1.05 * finite.max(initial=0.0)
         cap = np.inf if self.max_radius is None else float(np.min(self.max_radius, initial=np.inf))
         if np.isfinite(cap):
-            finite, beyond = finite[finite <= cap], cap
+            finite, beyond = finite[finite <= cap], min(beyond, cap)
         radii = np.unique(np.concatenate([[0.0], finite, [beyond]]))
         return radii, len(radius) - np.searchsorted(radius, radii, side="left")
 
@@ -360,7 +364,8 @@ class Certificate:
             )
         return (self.label == y) & ~self.abstained
 
-    def _refuse_tested(self, what: str) -> None:
+    def refuse_tested(self, what: str) -> None:
+        """Raise a ValueError where the decision was made at one radius: there is no such thing."""
         if self.tested_radius is not None:
             raise ValueError(
                 f"this certificate was decided at radius {_range(self.tested_radius)} alone and "
@@ -385,7 +390,7 @@ class Certificate:
             n_classes=len(self.classes),
             soft=self.sums is not None,
         )
-        cap = np.inf if self.max_radius is None else float(np.max(self.max_radius, initial=0.0))
+        cap = np.inf if self.max_radius is None else float(np.min(self.max_radius))
         return min(float(limit) * self.scale, cap)
 
     def accuracy_interval(
@@ -456,11 +461,12 @@ class Certificate:
         ValueError
             If the decision did not come from a fixed number of draws.
         """
+        level = float(as_probability("level", level, ends=False))
         votes = self.counts if self.sums is None else self.sums
         if self.procedure != "fixed" or votes is None or self.sigma is None:
             raise ValueError(
-                f"only votes of a fixed number of draws can be read at another level; the "
-                f"procedure here was {self.procedure!r}"
+                "only votes of a fixed number of draws can be read at another level; the procedure "
+                f"here was {self.procedure!r}" + ("" if votes is not None else ", without votes")
             )
         again = Certificate.from_votes(
             votes,

@@ -22,7 +22,7 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.nn.randomness import spawn_seeds
 from smoothlearn.smoothed_rows import SmoothedRows
 from smoothlearn.smoother import MetaSmoother
-from smoothlearn.theory.arguments import as_finite
+from smoothlearn.theory.arguments import as_finite, as_question
 from smoothlearn.theory.locally_biased import LINKS
 from smoothlearn.theory.neighbors import keep_radii, nearest
 from smoothlearn.theory.norms import check_norm
@@ -269,6 +269,7 @@ class LocallyBiasedSmoother(MetaSmoother):
         Anderson & Sojoudi 2022, Theorems 6 and 8, made tight.
         """
         X = self._check_rows(X)
+        as_question(radius, max_radius, len(X))
         self._check_settings()
         published = self.radius == "paper"
         if published and len(self.classes_) > 2:

@@ -22,7 +22,7 @@ from smoothlearn.nn.randomness import torch_device
 from smoothlearn.nn.voting import Stop, count_votes, row_seeds
 from smoothlearn.smoother import Smoother
 from smoothlearn.theory import decisions, gaussian, means, stopping
-from smoothlearn.theory.arguments import as_probability, as_radii
+from smoothlearn.theory.arguments import as_probability, as_question
 from smoothlearn.theory.binomial import top_two_p_value
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.network import Tensors
@@ -136,9 +136,9 @@ class VotedSmoother(Smoother):
             No rows give an empty certificate.
         radius : float or array_like of shape (n,), optional
             Decide for each row whether its radius is at least so large, and nothing else: draws
-            stop as soon as they show :math:`p_A \geq \Phi(r/\sigma)` or make it unlikely, by a rule
-            that may look after every chunk (:mod:`smoothlearn.theory.stopping`). Rows certified
-            have this radius, all others abstain.
+            stop as soon as they show it or make it unlikely, by a rule that may look after every
+            chunk (:mod:`smoothlearn.theory.decisions`). Rows certified have this radius, all others
+            abstain.
         max_radius : float or array_like of shape (n,), optional
             Do not ask for larger radii: rows are done when they have this one. The draws at which
             they may stop, each twice as many as the one before, share the failure probability
@@ -166,13 +166,7 @@ class VotedSmoother(Smoother):
         decisions: Ville 1939; Waudby-Smith & Ramdas 2024.
         """
         X = self._check_rows(X)
-        if radius is not None and max_radius is not None:
-            raise ValueError(
-                f"radius={radius!r} asks for a decision and max_radius={max_radius!r} for a "
-                "measurement; give one of them"
-            )
-        asked = as_radii("radius", radius, len(X))
-        cap = as_radii("max_radius", max_radius, len(X))
+        asked, cap = as_question(radius, max_radius, len(X))
         exact = self._exact_certificate(X)
         if exact is not None:
             return exact
@@ -182,7 +176,8 @@ class VotedSmoother(Smoother):
         stages = self._stages()
         if cap is not None:
             stages = stopping.doubling_looks(stages[-1], _FIRST_STAGE)
-        self._warn_few_draws(stages)
+        if len(X):
+            self._warn_few_draws(stages)
         winner = _winner(self._selection(X, ballot))
         votes = self._staged_votes(X, ballot, winner, stages, cap)
         certificate = Certificate.from_votes(
@@ -329,8 +324,9 @@ class VotedSmoother(Smoother):
         if needed < _ENDLESS:
             wanted = f"at least {needed:,} draws are needed"
         warnings.warn(
-            f"no row can be certified at radius {least:.4g} with sigma={self.sigma_:.4g} and "
-            f"n_certify_draws={self.n_certify_draws}, even if all votes agree; {wanted}",
+            f"no row can be certified at radius {least:.4g} (in the units of the smoother's input) "
+            f"with sigma={self.sigma_:.4g} and n_certify_draws={self.n_certify_draws}, even if all "
+            f"votes agree; {wanted}",
             UserWarning,
             stacklevel=4,
         )

@@ -11,7 +11,7 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.jobs.certify import certify
 from smoothlearn.theory.binomial import lower_bound, upper_bound
 
-_LIMIT_LABEL = "largest radius of these draws"
+_LIMIT_LABEL, _CAP_LABEL = "largest radius of these draws", "largest radius asked for"
 
 
 class CertifiedAccuracyDisplay:
@@ -29,6 +29,8 @@ class CertifiedAccuracyDisplay:
         Certified accuracy at each radius, and its interval.
     largest_radius : float
         The largest radius that the number of draws can certify; inf where there is no such limit.
+    capped : bool
+        Whether that is the radius that was asked for.
     norm : float
     units : str
         As in the certificate.
@@ -63,6 +65,7 @@ class CertifiedAccuracyDisplay:
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
         largest_radius: float = np.inf,
+        capped: bool = False,
         norm: float = 2,
         units: str = "input",
         name: str | None = None,
@@ -72,6 +75,7 @@ class CertifiedAccuracyDisplay:
         self.lower = lower
         self.upper = upper
         self.largest_radius = largest_radius
+        self.capped = capped
         self.norm = norm
         self.units = units
         self.name = name
@@ -84,6 +88,7 @@ class CertifiedAccuracyDisplay:
         y: ArrayLike,
         *,
         units: str = "input",
+        max_radius: float | None = None,
         name: str | None = None,
         ax: Any = None,
         **line_kwargs: Any,
@@ -99,10 +104,12 @@ class CertifiedAccuracyDisplay:
             True labels.
         units : {"input", "smoother"}
             As in ``certify``.
+        max_radius : float, optional
+            As in ``certify``: the curve ends there, and takes fewer draws.
         name, ax, **line_kwargs
             As in ``plot``; the name defaults to the estimator's class.
         """
-        certificate = certify(estimator, X, units=units)
+        certificate = certify(estimator, X, units=units, max_radius=max_radius)
         name = type(estimator).__name__ if name is None else name
         return cls.from_certificate(certificate, y, name=name, ax=ax, **line_kwargs)
 
@@ -141,6 +148,8 @@ class CertifiedAccuracyDisplay:
             lower=lower_bound(counts, n_rows, 0.025),
             upper=upper_bound(counts, n_rows, 0.025),
             largest_radius=certificate.largest_radius,
+            capped=certificate.max_radius is not None
+            and certificate.largest_radius == np.min(certificate.max_radius),
             norm=certificate.norm,
             units=certificate.units,
             name=name,
@@ -178,10 +187,11 @@ class CertifiedAccuracyDisplay:
         )
         self.limit_ = None
         if np.isfinite(self.largest_radius):
-            named = _LIMIT_LABEL in (line.get_label() for line in ax.lines)
+            limit = _CAP_LABEL if self.capped else _LIMIT_LABEL
+            named = limit in (line.get_label() for line in ax.lines)
             self.limit_ = ax.axvline(
                 self.largest_radius,
-                label="_" if named else _LIMIT_LABEL,
+                label="_" if named else limit,
                 color=colour,
                 linestyle=":",
                 linewidth=1,
@@ -194,7 +204,7 @@ class CertifiedAccuracyDisplay:
         if style["label"] is not None:
             entries = sorted(
                 zip(*ax.get_legend_handles_labels(), strict=True),
-                key=lambda entry: entry[1] == _LIMIT_LABEL,
+                key=lambda entry: entry[1] in (_LIMIT_LABEL, _CAP_LABEL),
             )
             ax.legend(*zip(*entries, strict=True))
         self.ax_, self.figure_ = ax, ax.figure

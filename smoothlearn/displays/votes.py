@@ -135,9 +135,10 @@ class VoteDistributionDisplay:
         Raises
         ------
         ValueError
-            If the certificate has no rows, or neither counts nor ``p_lower``; if y has another
-            length or labels that the classifier never saw.
+            If the certificate has no rows, or neither counts nor ``p_lower``, or was decided at one
+            radius; if y has another length or labels that the classifier never saw.
         """
+        certificate.refuse_tested("distribution of votes")
         right = certificate.certified(y)
         if not len(certificate):
             raise ValueError("the certificate has no rows, so there are no votes to draw")

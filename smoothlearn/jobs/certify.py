@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -90,7 +91,8 @@ def certify(
     Notes
     -----
     Memory: X if it is no memory map, the certificate, some 50 bytes a row and 8 more for every
-    class whose votes are counted, and in every worker a few copies of a chunk of at most 16 MB.
+    class whose votes are counted (16 where they are soft), and in every worker a few copies of a
+    chunk of at most 16 MB.
 
     Examples
     --------
@@ -111,7 +113,9 @@ def certify(
         raise ValueError(f"units must be 'input' or 'smoother', got {units!r}")
     question = Question.about(estimator, units, _asked(radius, max_radius))
     X = as_rows(X)
-    if not X.shape or not X.shape[0]:
+    if not X.shape:
+        raise ValueError(f"X must hold rows, of shape (n, d), got {X!r}")
+    if not X.shape[0]:
         return question.answer(X)
     loud = max(verbose, getattr(question.smoother, "verbose", 0)) > 0
     question = question.to(verbose=0)
@@ -147,10 +151,10 @@ def _asked(radius: float | None, max_radius: float | None) -> dict[str, float]:
 
 def _sample(question: Question, X: Any) -> Certificate:
     """The certificate of no rows, or of one where the smoother wants any."""
-    try:
+    with warnings.catch_warnings(), suppress(ValueError):
+        warnings.simplefilter("ignore")  # the chunks will tell
         return question.answer(rows_of(X, 0, 0))
-    except ValueError:
-        return question.answer(rows_of(X, 0, 1))
+    return question.answer(rows_of(X, 0, 1))
 
 
 def _identity(question: Question, X: Any, size: int) -> dict[str, str]:

@@ -26,9 +26,10 @@ _TABLES = (
     "CREATE TABLE chunks (start INTEGER PRIMARY KEY, content BLOB NOT NULL, hash BLOB NOT NULL)",
 )
 _WHOSE = {
-    "estimator": "of another fitted estimator; keep the fitted one, or fit it again on the same "
-    "data with an int as random_state (None draws other noise in every fit)",
-    "data": "of other rows X",
+    "estimator": "of an estimator that was fitted otherwise or has other parameters; keep the "
+    "fitted one, or fit it again on the same data with an int as random_state (None draws other "
+    "noise in every fit)",
+    "data": "of other rows X; pass those",
 }
 
 
@@ -51,7 +52,10 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], classes: NDArray[Any]) -> None:
-        self.path = os.fspath(path)
+        if not isinstance(path, str | bytes | os.PathLike) or not os.fspath(path):
+            raise TypeError(f"checkpoint must be the path of a file, got {path!r}")
+        place = os.fsdecode(path)
+        self.path = place if os.path.isabs(place) else os.path.join(os.getcwd(), place)
         self.classes = classes
         self._written = monotonic()
         self._order = np.argsort(classes, kind="stable")
@@ -192,7 +196,9 @@ def _seal(start: int, content: bytes) -> bytes:
 def _check_place(path: str) -> None:
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"checkpoint={path!r} is in no folder; make {folder!r} first")
+        raise FileNotFoundError(
+            f"checkpoint={path!r}: there is no folder {folder!r}; make it first"
+        )
     if os.path.isdir(path):
         raise IsADirectoryError(f"checkpoint={path!r} is a folder; name a file in it")
 

@@ -133,7 +133,7 @@ def _tell(caught: list[Caught], told: set[tuple[type[Warning], str, int]]) -> No
     for category, message, filename, line in caught:
         if (category, filename, line) not in told:
             told.add((category, filename, line))
-            warnings.warn_explicit(message, category, filename, line)
+            warnings.warn(message, category, stacklevel=5)  # where certify was called
 
 
 def _in_order(rows: Any) -> Any:

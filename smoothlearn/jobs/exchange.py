@@ -36,7 +36,8 @@ def write_certification_log(
     ----------
     path : str or path
     certificate : Certificate
-        Norm, units and confidence level have no place in the file.
+        Norm, units and confidence level have no place in the file. Nor has a radius that was asked
+        for: certificates that were decided at one, or capped, are refused.
     y : array_like of shape (n,)
         True labels.
     index : array_like of shape (n,), int, optional
@@ -47,7 +48,8 @@ def write_certification_log(
     Raises
     ------
     ValueError
-        If lengths differ or y has labels that are not among the classes.
+        If lengths differ, y has labels that are not among the classes, or the radii are not all
+        that could be had.
 
     References
     ----------
@@ -71,6 +73,11 @@ def write_certification_log(
     >>> read.label, y
     (array([ 0, -1]), array([0, 1]))
     """
+    certificate.refuse_tested("log")
+    if certificate.max_radius is not None:
+        raise ValueError(
+            "radii that were capped would read as measured ones; certify without max_radius"
+        )
     right = certificate.certified(y)
     n_rows, order = len(certificate), np.argsort(certificate.classes, kind="stable")
 

@@ -86,6 +86,18 @@ def as_radii(name: str, value: ArrayLike | None, length: int) -> NDArray[np.floa
     return radii.astype(np.float64)
 
 
+def as_question(
+    radius: ArrayLike | None, max_radius: ArrayLike | None, length: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """The radius that rows are asked for, or the one that is enough; not both."""
+    if radius is not None and max_radius is not None:
+        raise ValueError(
+            f"radius={radius!r} asks for a decision and max_radius={max_radius!r} for a "
+            "measurement; give one of them"
+        )
+    return as_radii("radius", radius, length), as_radii("max_radius", max_radius, length)
+
+
 #: How the warning of :func:`warn_raw_pixels` begins.
 RAW_PIXELS = "X holds whole numbers"
 

@@ -177,3 +177,15 @@ def test_rows_that_nothing_limits_or_that_all_abstain():
 def test_no_rows_have_no_curve():
     with pytest.raises(ValueError, match="no rows"):
         CertifiedAccuracyDisplay.from_certificate(votes(n_rows=0), [])
+
+
+def test_a_capped_curve_ends_at_the_cap_and_says_so():
+    capped = votes().capped(0.2)
+    display = CertifiedAccuracyDisplay.from_certificate(capped, [0] * len(capped), name="one")
+    assert display.radii[-1] == display.largest_radius == 0.2
+    assert display.limit_.get_label() == "largest radius asked for"
+    assert display.limit_.get_xdata() == [0.2] * 2
+    beyond = votes().capped(100.0)
+    again = CertifiedAccuracyDisplay.from_certificate(beyond, [0] * len(beyond), ax=display.ax_)
+    assert again.limit_.get_label() == "largest radius of these draws"
+    assert again.radii[-1] == pytest.approx(1.05 * beyond.radius.max())

@@ -176,3 +176,15 @@ def test_plot_again_elsewhere_and_in_another_style():
     assert len(plt.get_fignums()) == 1
     display.plot()
     assert len(plt.get_fignums()) == 2
+
+
+def test_a_decision_has_no_votes_to_be_read():
+    decided = replace(
+        Certificate.from_votes(
+            np.array([[99, 1]]), winner=np.array([0]), classes=np.array([0, 1]), sigma=0.5,
+            confidence_level=0.99, n_features=2,
+        ),
+        tested_radius=0.1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="has no distribution of votes"):
+        VoteDistributionDisplay.from_certificate(decided, [0])

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 from collections import OrderedDict
 
 import numpy as np
@@ -14,15 +15,16 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import BallTree, KDTree, KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset
 
 from smoothlearn import (
     DEENDenoiser,
@@ -41,6 +43,79 @@ def net(**params):
 
 def smoother(base, **params):
     return RandomizedSmoothingClassifier(base, random_state=0, **params)
+
+
+SCRIPT = """
+import functools, threading
+import torch
+import other
+
+SCALE = 1.0
+KINDS = {"a", "b", "c"}
+WEIGHTS = torch.ones(2)
+LOCK = threading.Lock()
+
+def twice(x):
+    return 2 * (x if x is None else again(x))
+
+def again(x):
+    return x if SCALE else twice(x)
+
+@functools.lru_cache
+def cached(n):
+    return n + 3
+
+def unused(x):
+    return x + 4
+
+class Base(torch.nn.Module):
+    def start(self, x):
+        with LOCK:
+            return x - 5
+
+class Module(Base):
+    cutoff = 6
+
+    @property
+    def slope(self):
+        return 7
+
+    @staticmethod
+    def fixed(x, /, by=8):
+        return [x for kind in KINDS if kind in {"d", "e", "f"}], by
+
+    def forward(self, x):
+        try:
+            return max(twice(x), self.start(x), key=lambda y: WEIGHTS) + other.shift(cached(x))
+        except ValueError:
+            return None
+
+net = Module()
+"""
+
+
+NAMES = "script", "other"
+OTHER = """
+CONSTANT = 9
+UNUSED = 10
+
+def shift(x):
+    return x + CONSTANT
+"""
+
+
+def script(old="", new=""):
+    """What a script makes, run from a file of another name in every process."""
+    assert (SCRIPT + OTHER).count(old) == 1 or not old
+    made, other = (sys.modules.setdefault(name, types.ModuleType(name)) for name in NAMES)
+    try:
+        for module, source in ((other, OTHER), (made, SCRIPT)):
+            edited = source.replace(old, new) if old else source
+            exec(compile(edited, __name__, "exec"), vars(module))
+    finally:
+        for name in NAMES:
+            del sys.modules[name]
+    return made.net
 
 
 def make_models():
@@ -68,7 +143,8 @@ def fitted(name):
 
 
 def hashes():
-    words = {"set": hash_object(set("abcdefgh")), "dict": hash_object(dict.fromkeys(set("abcd")))}
+    words = {"script": hash_object(script())}
+    words |= {"set": hash_object(set("abcdefgh")), "dict": hash_object(dict.fromkeys(set("abcd")))}
     return {name: hash_object(fitted(name)) for name in make_models()} | words
 
 
@@ -136,6 +212,94 @@ def test_weights_of_nets_and_energies_count():
     layers = {"a": torch.nn.Tanh(), "b": torch.nn.ReLU()}
     one, other = OrderedDict(layers), OrderedDict(reversed(layers.items()))
     assert hash_object(torch.nn.Sequential(one)) != hash_object(torch.nn.Sequential(other))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max(", "min("), ("SCALE = 1.0", "SCALE = -1.0"), ('"c"', '"g"'), ("ones(2)", "zeros(2)"),
+        ("2 * (", "3 * ("), ("is None", "is not None"), ("n + 3", "n + 2"), ("x - 5", "x + 5"),
+        ("cutoff = 6", "cutoff = 5"), ("return 7", "return 6"), ("by=8", "by=9"), ('"f"', '"g"'),
+        ("CONSTANT = 9", "CONSTANT = 8"), ("x + CONSTANT", "x - CONSTANT"), ("x, /", "x"),
+        ("(Base)", "(Base, object)"), ("key=lambda y", "key=lambda *y"),
+        ("except ValueError", "except TypeError"),
+    ],
+)  # fmt: skip
+def test_code_of_the_user_that_is_called_counts(old, new):
+    assert hash_object(script(old, new)) != hash_object(script())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x + 4", "x - 4"), ("UNUSED = 10", "UNUSED = 11"), ("SCALE = 1.0", "\n\nSCALE = 1.0  # one"),
+        ("LOCK = threading.Lock()", "LOCK = threading.Lock(); LOCK.acquire()"),
+    ],
+)  # fmt: skip
+def test_code_that_is_not_called_and_lines_do_not(old, new):
+    assert hash_object(script(old, new)) == hash_object(script())
+
+
+class Cut(NeuralNetClassifier):
+    cutoff = 0.5
+
+    def predict(self, X):
+        return (self.predict_proba(X)[:, 1] > self.cutoff).astype(int)
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.encoder_ = torch.nn.Linear(2, 2)
+        return self
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "cutoff", 0.9),
+        lambda net: net.encoder_.bias.data.add_(1),
+        lambda net: setattr(net, "dataset", type("Shifted", (Dataset,), {})),
+        lambda net: setattr(net, "dataset__length", 3),
+        lambda net: setattr(net, "iterator_valid__collate_fn", np.negative),
+        lambda net: setattr(net, "predict_nonlinearity", np.negative),
+        lambda net: setattr(net, "classes", [1, 0]),
+        lambda net: setattr(net, "criterion_", torch.nn.CrossEntropyLoss()),
+    ],
+)
+def test_all_that_a_net_may_predict_with_counts(change):
+    model = Cut(torch.nn.Linear(2, 2), verbose=0).initialize()
+    before = hash_object(model)
+    model.set_params(verbose=1, device="cuda", train_split=None, callbacks__print_log=None)
+    model.history_, model.optimizer_ = [{"dur": 2}], None
+    assert hash_object(model) == before
+    change(model)
+    assert hash_object(model) != before
+
+
+class Remembers(torch.nn.Module):
+    def __init__(self, memory):
+        super().__init__()
+        self.memory = memory
+
+
+class RemembersToo(BaseEstimator):
+    def __init__(self, memory):
+        self.memory = memory
+
+
+@pytest.mark.parametrize("kind", [Remembers, RemembersToo])
+def test_attributes_of_the_user_count_whatever_their_names(kind):
+    assert hash_object(kind(torch.ones(2))) != hash_object(kind(-torch.ones(2)))
+    assert hash_object(kind(Remembers(1).train())) == hash_object(kind(Remembers(1).eval()))
+
+
+@pytest.mark.parametrize("kind", [KDTree, BallTree])
+def test_the_metric_of_a_tree_counts(kind):
+    X = np.random.default_rng(0).standard_normal((50, 2))
+    metrics = [{}, {"metric": "chebyshev"}, *({"metric": "minkowski", "p": p} for p in (3, 4))]
+    assert len({hash_object(kind(X, **metric)) for metric in metrics}) == len(metrics)
+    asked = kind(X)
+    asked.query(X)
+    assert hash_object(asked) == hash_object(kind(X))
 
 
 def test_things_of_many_kinds():
