@@ -204,6 +204,11 @@ class _Walk:
             if _is_users(module):
                 self._written.append(thing)
 
+    def _meet_class(self, thing: type) -> None:
+        if id(thing) not in self._seen:
+            for kind in thing.__mro__:
+                self._meet(kind, kind.__module__)
+
     def _code_of(self, thing: Any) -> bytes:
         if isinstance(thing, FunctionType):
             inside, first = _from_outside(thing), self._code(thing.__code__)
@@ -227,7 +232,7 @@ class _Walk:
 
     def _digest(self, thing: Any) -> bytes:
         kind = type(thing).__name__
-        self._meet(type(thing), type(thing).__module__)
+        self._meet_class(type(thing))
         if isinstance(thing, np.ndarray | np.generic):
             return self._array(np.asarray(thing))
         if isinstance(thing, torch.Tensor):
@@ -255,8 +260,7 @@ class _Walk:
 
     def _named(self, thing: Any) -> bytes:
         if isinstance(thing, type):
-            for kind in thing.__mro__:
-                self._meet(kind, kind.__module__)
+            self._meet_class(thing)
         if not isinstance(thing, FunctionType):
             return _joined(_name(thing), [])
         self._meet(thing, thing.__globals__.get("__name__"))

@@ -75,6 +75,7 @@ class Base(torch.nn.Module):
 
 class Module(Base):
     cutoff = 6
+    keyed = lambda left, right: left - right
 
     @property
     def slope(self):
@@ -220,7 +221,8 @@ def test_weights_of_nets_and_energies_count():
         ("max(", "min("), ("SCALE = 1.0", "SCALE = -1.0"), ('"c"', '"g"'), ("ones(2)", "zeros(2)"),
         ("2 * (", "3 * ("), ("is None", "is not None"), ("n + 3", "n + 2"), ("x - 5", "x + 5"),
         ("cutoff = 6", "cutoff = 5"), ("return 7", "return 6"), ("by=8", "by=9"), ('"f"', '"g"'),
-        ("CONSTANT = 9", "CONSTANT = 8"), ("x + CONSTANT", "x - CONSTANT"), ("x, /", "x"),
+        ("CONSTANT = 9", "CONSTANT = 8"), ("x + CONSTANT", "x - CONSTANT"),
+        ("left, right: left - right", "right, left: right - left"), ("x, /", "x"),
         ("(Base)", "(Base, object)"), ("key=lambda y", "key=lambda *y"),
         ("except ValueError", "except TypeError"),
     ],
@@ -232,12 +234,19 @@ def test_code_of_the_user_that_is_called_counts(old, new):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("x + 4", "x - 4"), ("UNUSED = 10", "UNUSED = 11"), ("SCALE = 1.0", "\n\nSCALE = 1.0  # one"),
+        ("x + 4", "x - 4"), ("UNUSED = 10", "UNUSED = 11"), ("SCALE =", "\n\n# one\nSCALE ="),
         ("LOCK = threading.Lock()", "LOCK = threading.Lock(); LOCK.acquire()"),
     ],
 )  # fmt: skip
 def test_code_that_is_not_called_and_lines_do_not(old, new):
     assert hash_object(script(old, new)) == hash_object(script())
+
+
+def test_classes_of_the_user_count_behind_those_made_by_packages():
+    def made(net):
+        return type("Made", (type(net),), {"__module__": "torch"})()
+
+    assert hash_object(made(script("cutoff = 6", "cutoff = 5"))) != hash_object(made(script()))
 
 
 class Cut(NeuralNetClassifier):
@@ -268,8 +277,8 @@ class Cut(NeuralNetClassifier):
 def test_all_that_a_net_may_predict_with_counts(change):
     model = Cut(torch.nn.Linear(2, 2), verbose=0).initialize()
     before = hash_object(model)
-    model.set_params(verbose=1, device="cuda", train_split=None, callbacks__print_log=None)
-    model.history_, model.optimizer_ = [{"dur": 2}], None
+    model.verbose, model.device, model.callbacks__print_log = 1, "cuda", None
+    model.train_split, model.history_, model.optimizer_ = None, [{"dur": 2}], None
     assert hash_object(model) == before
     change(model)
     assert hash_object(model) != before
