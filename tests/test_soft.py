@@ -301,7 +301,7 @@ class TestProbabilitiesOfABase:
 
     def test_decide_where_there_is_no_noise(self, base, n_classes, link):
         X, y = blobs(n_classes)
-        smoother = soft(base, X, y, sigma=1e-5, n_draws=2, n_certify_draws=50)
+        smoother = soft(base, X, y, sigma=1e-4, n_draws=2, n_certify_draws=50)
         X = X[::5]
         p = probabilities(smoother, X)
         assert np.abs(smoother.predict_proba(X) - p).max() < 1e-3

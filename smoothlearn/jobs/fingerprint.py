@@ -7,7 +7,6 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -155,7 +154,8 @@ def _inside(function: FunctionType) -> list[Any]:
 
 
 def _name(thing: Any) -> str:
-    return ".".join(str(getattr(thing, part, None)) for part in ("__module__", "__qualname__"))
+    parts = (getattr(thing, part, None) for part in ("__module__", "__qualname__", "__name__"))
+    return ".".join(part for part in parts if isinstance(part, str))
 
 
 def _not_of_results(thing: Any) -> frozenset[str]:
@@ -294,8 +294,6 @@ class _Walk:
             return self.digest((type(thing), thing.__func__))
         if isinstance(thing, property):
             return self.digest((type(thing), thing.fget))
-        if isinstance(thing, cached_property):
-            return self.digest((type(thing), thing.func))
         try:
             reduced = thing.__reduce_ex__(4)
         except Exception as error:

@@ -16,11 +16,13 @@ import smoothlearn
 from smoothlearn import RandomizedSmoothingClassifier, certify
 from smoothlearn.jobs import certify as module
 from smoothlearn.jobs import checkpoint as files
+from smoothlearn.jobs import chunks
 
 
 @pytest.fixture(autouse=True)
 def every_chunk_at_once(monkeypatch):
     monkeypatch.setattr(files, "SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "_DECIDED", 1)  # six chunks of decisions, too
 
 
 @pytest.fixture
@@ -181,10 +183,10 @@ def test_other_jobs_are_told_what_differs(job, tmp_path, monkeypatch):
         patch.setattr(module, "chunk_rows", lambda *_, **__: 8)
         refused("of a job with rows in a chunk=16, not 8")
     model[-1].noise_seed_ += 1
-    refused("of another fitted estimator; .* int as random_state")
+    refused("of an estimator that was fitted otherwise.* int as random_state")
     model[-1].noise_seed_ -= 1
     model[0].mean_ += 1e-9
-    refused("of another fitted estimator")
+    refused("of an estimator that was fitted otherwise")
     assert path.read_bytes() == before
 
 
@@ -207,9 +209,22 @@ def test_an_empty_file_is_taken(job, tmp_path, check_same):
     check_same(certify(*job, checkpoint=tmp_path / "kept"), certify(*job))
 
 
+@pytest.mark.parametrize("path", ["", b"", True, 3])
+def test_what_is_no_path_is_refused(job, path):
+    with pytest.raises(TypeError, match="checkpoint must be the path of a file"):
+        certify(*job, checkpoint=path)
+
+
+def test_a_name_is_a_file_here_whatever_sqlite_makes_of_it(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (":memory:", "file:kept"):
+        certify(*job, checkpoint=name)
+        assert (tmp_path / name).is_file()
+
+
 def test_places_where_no_file_can_be(job, tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"checkpoint='.*' is in no folder; make '.*nowhere'"
+        FileNotFoundError, match=r"checkpoint='.*': there is no folder '.*nowhere'; make it"
     ):
         certify(*job, checkpoint=tmp_path / "nowhere" / "kept")
     with pytest.raises(IsADirectoryError, match=r"checkpoint='.*' is a folder"):

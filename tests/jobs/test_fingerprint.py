@@ -77,6 +77,10 @@ class Module(Base):
     cutoff = 6
     keyed = lambda left, right: left - right
 
+    @functools.cached_property
+    def depth(self):
+        return 11
+
     @property
     def slope(self):
         return 7
@@ -220,7 +224,8 @@ def test_weights_of_nets_and_energies_count():
     [
         ("max(", "min("), ("SCALE = 1.0", "SCALE = -1.0"), ('"c"', '"g"'), ("ones(2)", "zeros(2)"),
         ("2 * (", "3 * ("), ("is None", "is not None"), ("n + 3", "n + 2"), ("x - 5", "x + 5"),
-        ("cutoff = 6", "cutoff = 5"), ("return 7", "return 6"), ("by=8", "by=9"), ('"f"', '"g"'),
+        ("cutoff = 6", "cutoff = 5"), ("return 7", "return 6"), ("return 11", "return 12"),
+        ("by=8", "by=9"), ('"f"', '"g"'),
         ("CONSTANT = 9", "CONSTANT = 8"), ("x + CONSTANT", "x - CONSTANT"),
         ("left, right: left - right", "right, left: right - left"), ("x, /", "x"),
         ("(Base)", "(Base, object)"), ("key=lambda y", "key=lambda *y"),
@@ -247,6 +252,13 @@ def test_classes_of_the_user_count_behind_those_made_by_packages():
         return type("Made", (type(net),), {"__module__": "torch"})()
 
     assert hash_object(made(script("cutoff = 6", "cutoff = 5"))) != hash_object(made(script()))
+
+
+def test_code_of_the_program_counts_whatever_runs_it(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", torch.__file__)
+    code = (lambda: SCALE).__code__  # noqa: F821
+    one, two = (types.FunctionType(code, {"__name__": "__main__", "SCALE": n}) for n in (1, 2))
+    assert hash_object(one) != hash_object(two)
 
 
 class Cut(NeuralNetClassifier):
@@ -315,16 +327,23 @@ def test_things_of_many_kinds():
     def named(shift):
         return lambda X: X + shift
 
+    def emptied():
+        x = 1
+        inner = lambda: x  # noqa: E731, F821
+        del x
+        return inner
+
     loop = [1]
     loop.append(loop)
     other = [2]
     other.append(other)
     things = [
         None, True, 1, 1.0, "1", b"1", (1,), [1], {1}, {1: 2}, {2: 1}, loop, other,
-        named(1), named(2), lambda X: X * 2, lambda X: X * 3, np.sum, np.log, math.sin, cmath.sin,
-        int, np, "abc".upper, "abd".upper, slice(2), range(3), np.dtype("f4"), torch.float32,
-        torch.ones(2), torch.ones(2, dtype=torch.bfloat16), torch.ones(1, 2), np.float32(1),
-        np.ones(2), np.ones((1, 2)), np.array(["a", "b"], object), np.array(["b", "a"], object),
+        emptied(), named(1), named(2), lambda X: X * 2, lambda X: X * 3, np.sum, np.log,
+        math.sin, cmath.sin, int, np, "abc".upper, "abd".upper, slice(2), range(3),
+        np.dtype("f4"), torch.float32, torch.ones(2), torch.ones(2, dtype=torch.bfloat16),
+        torch.ones(1, 2), np.float32(1), np.ones(2), np.ones((1, 2)),
+        np.array(["a", "b"], object), np.array(["b", "a"], object),
         sp.csr_array([[0, 1]]), sp.csr_array([[1, 0]]), FunctionTransformer(np.log),
         FunctionTransformer(np.exp), FrozenEstimator(StandardScaler()), StandardScaler(),
         np.random.RandomState(0), np.random.RandomState(1),
