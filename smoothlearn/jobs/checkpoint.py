@@ -26,9 +26,9 @@ _TABLES = (
     "CREATE TABLE chunks (start INTEGER PRIMARY KEY, content BLOB NOT NULL, hash BLOB NOT NULL)",
 )
 _WHOSE = {
-    "estimator": "of an estimator that was fitted otherwise, or has other parameters or other code; keep "
-    "the fitted one, or fit it again on the same data with an int as random_state (None draws other "
-    "noise in every fit)",
+    "estimator": "of an estimator that was fitted otherwise, or has other parameters or other "
+    "code; keep the fitted one, or fit it again on the same data with an int as random_state (None "
+    "draws other noise in every fit)",
     "data": "of other rows X; pass those",
 }
 
