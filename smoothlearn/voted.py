@@ -215,8 +215,7 @@ class VotedSmoother(Smoother):
         n_draws, failure_probability = self._stages()[-1], 1 - self.confidence_level
         looking = decisions.LOOKING_SHARE * failure_probability
         in_all = failure_probability - looking
-        if len(X):
-            self._warn_beyond_reach(asked, n_draws, 1 - in_all)
+        reachable = not len(X) or self._reaches(asked, n_draws, 1 - in_all)
         selection = self._selection(X, ballot)
         winner = _winner(selection)
         tested = asked + ballot.displacement
@@ -237,7 +236,7 @@ class VotedSmoother(Smoother):
             passed[i] = said > 0
             return said != 0
 
-        votes = self._count(X, ballot, "decide", n_draws, stop)
+        votes = self._count(X, ballot, "decide", n_draws if reachable else 0, stop)
         last = np.flatnonzero(~passed & (gaussian.draws_of(votes) == n_draws))
         low, high = gaussian.vote_bounds(votes[last], winner[last], in_all)
         reached = gaussian.radius(low, high, self.sigma_) >= tested[last]
@@ -315,11 +314,12 @@ class VotedSmoother(Smoother):
                 stacklevel=3,
             )
 
-    def _warn_beyond_reach(self, asked: FloatArray, n_draws: int, level: float) -> None:
+    def _reaches(self, asked: FloatArray, n_draws: int, level: float) -> bool:
+        """Whether so many draws can show any of the radii; it warns where they cannot."""
         least = float(asked.min())
         needed = self._draws_needed(least, level)
         if needed <= n_draws:
-            return
+            return True
         wanted = "no number of draws is enough"
         if needed < _ENDLESS:
             wanted = f"at least {needed:,} draws are needed"
@@ -330,6 +330,7 @@ class VotedSmoother(Smoother):
             UserWarning,
             stacklevel=4,
         )
+        return False
 
     def _draws_needed(self, radius: float, level: float) -> int:
         """The least number of draws that may certify the radius at this level, if all agree."""
