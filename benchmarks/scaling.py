@@ -121,7 +121,7 @@ def workers(smoother: Any, X: np.ndarray, rounds: int) -> dict:
         "one process": lambda: by_processes(smoother, X, 1),
         "two processes": lambda: by_processes(smoother, X, 2),
     }
-    by_processes(smoother, X[:2], 2)  # starts the processes
+    warm_up(by_processes, smoother, X)
     seconds, given = timed(cases, rounds)
     refuse_differences(given)
     one = np.array(seconds["one thread"])
@@ -131,6 +131,12 @@ def workers(smoother: Any, X: np.ndarray, rounds: int) -> dict:
         "seconds": seconds,
         "times_faster": {name: spread(one / np.array(some)) for name, some in seconds.items()},
     }
+
+
+def warm_up(run: Callable[..., Certificate], smoother: Any, X: np.ndarray) -> None:
+    """Start the workers and let each of them import what it needs, by chunks enough for all."""
+    for _ in range(2):
+        run(copy.copy(smoother).set_params(n_certify_draws=100), X[:64], 2)
 
 
 def by_processes(smoother: Any, X: np.ndarray, n_jobs: int) -> Certificate:
@@ -147,8 +153,8 @@ def dask_overhead(smoother: Any, X: np.ndarray, rounds: int) -> dict:
             "two processes": lambda: by_processes(smoother, X, 2),
             "dask": lambda: by_dask(smoother, X),
         }
-        for run in (by_processes, by_dask):  # imports in every worker
-            run(smoother, X[:4], 2)
+        for run in (by_processes, by_dask):
+            warm_up(run, smoother, X)
         seconds, given = timed(cases, rounds)
     refuse_differences(given)
     ratio = np.array(seconds["dask"]) / np.array(seconds["two processes"])
@@ -164,8 +170,12 @@ def dask_overhead(smoother: Any, X: np.ndarray, rounds: int) -> dict:
 
 @contextmanager
 def dask_cluster() -> Iterator[None]:
+    """Two processes that keep memory for the next batch; by dask's default they give it back."""
+    import dask
     from dask.distributed import Client, LocalCluster
 
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), 1)
+    dask.config.set({"distributed.nanny.pre-spawn-environ": one_thread})
     cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     )
