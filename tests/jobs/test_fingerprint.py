@@ -255,7 +255,7 @@ def test_classes_of_the_user_count_behind_those_made_by_packages():
 
 
 def test_code_of_the_program_counts_whatever_runs_it(monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", torch.__file__)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", torch.__file__, raising=False)
     code = (lambda: SCALE).__code__  # noqa: F821
     one, two = (types.FunctionType(code, {"__name__": "__main__", "SCALE": n}) for n in (1, 2))
     assert hash_object(one) != hash_object(two)
