@@ -475,7 +475,7 @@ def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
             f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
             "scale the features, or the votes are not those of Gaussian noise",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
 

@@ -264,7 +264,7 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
         probes = probe_rows(X, sigma, 0)
         check_probabilities(self.estimator_, self.classes_, probes, as_given=self._as_given)
 
-    def _ballot(self, X: FloatArray) -> Ballot:
+    def _make_ballot(self, X: FloatArray) -> Ballot:
         if self._soft and self._link == "predict_proba" and len(X):
             self._check_probabilities(X, self.sigma_)  # ``vote`` may be soft since the fit
         return make_ballot(

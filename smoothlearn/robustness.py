@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.attacks import Rowwise, projected_gradient, smoothed_loss
 from smoothlearn.nn.randomness import generator_on, spawn_seeds, torch_device
-from smoothlearn.nn.voting import CHUNK, CHUNK_ENTRIES, row_seeds
+from smoothlearn.nn.voting import chunk_size, row_seeds
 from smoothlearn.theory.arguments import as_finite
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.network import Tensors
@@ -222,8 +222,7 @@ def _largest(loss: Rowwise, found: list[torch.Tensor]) -> torch.Tensor:
 
 def _rows_at_once(n_noise: int, n_features: int, device: torch.device) -> int:
     """As many rows as have together about as many noisy copies as votes are cast at once."""
-    kind = device.type if device.type in CHUNK else "cpu"
-    return max(1, min(CHUNK[kind], CHUNK_ENTRIES[kind] // n_features) // n_noise)
+    return max(1, chunk_size(n_features, device) // n_noise)
 
 
 def _losses(

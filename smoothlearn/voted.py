@@ -19,6 +19,7 @@ from smoothlearn.bases import Ballot
 from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers.base import Denoise
 from smoothlearn.nn.randomness import torch_device
+from smoothlearn.nn.threads import one_thread
 from smoothlearn.nn.voting import Stop, count_votes, row_seeds
 from smoothlearn.smoother import Smoother
 from smoothlearn.theory import decisions, gaussian, means, stopping
@@ -287,8 +288,16 @@ class VotedSmoother(Smoother):
         self._check_draws()
         return rows
 
-    @abstractmethod
     def _ballot(self, X: FloatArray) -> Ballot:
+        """How the fitted parts vote on these rows.
+
+        By one thread: those of BLAS go on waiting for work for a while, on the cores of the votes.
+        """
+        with one_thread():
+            return self._make_ballot(X)
+
+    @abstractmethod
+    def _make_ballot(self, X: FloatArray) -> Ballot:
         """How the fitted parts vote on these rows."""
 
     @abstractmethod

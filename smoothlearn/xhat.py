@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
-from torch import nn
 
 from smoothlearn.bases import Ballot, as_votes, projected_ballot, read_ballot
 from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
@@ -29,7 +28,7 @@ from smoothlearn.nn.training import check_training, n_held_out
 from smoothlearn.theory.arguments import as_finite, as_probability, warn_raw_pixels
 from smoothlearn.views.affine import FloatArray
 from smoothlearn.views.copies import per_thread
-from smoothlearn.views.network import Head, Tensors, channels_last
+from smoothlearn.views.network import Head, Tensors
 from smoothlearn.views.probabilities import SoftReader, softmax
 from smoothlearn.voted import VotedSmoother
 
@@ -332,7 +331,7 @@ class XHATClassifier(VotedSmoother):
             return _PATIENCE if self.early_stopping else None
         return int(self.early_stopping) or None
 
-    def _ballot(self, X: FloatArray) -> Ballot:
+    def _make_ballot(self, X: FloatArray) -> Ballot:
         device, hard = torch_device(self.device), Head(len(self.classes_))
         head = SoftReader(hard, softmax) if self._soft else hard
         if self.denoiser_ is None:
@@ -354,10 +353,7 @@ class XHATClassifier(VotedSmoother):
         return load_classifier(self.module_, *sizes, self.weights_, self.image_shape_)
 
     def _parts_on(self, device: torch.device) -> tuple[Denoise | None, Tensors]:
-        network: nn.Module = self._network()
-        if device.type == "cpu":
-            network = channels_last(network, self.n_features_in_)
-        my_network = per_thread(network.to(device))
+        my_network = per_thread(self._network().to(device))
         denoise = None if self.denoiser_ is None else self.denoiser_.denoise_on(device)
         return denoise, lambda batch: my_network()(batch)
 

@@ -33,7 +33,8 @@ FOLDERS = {
     "nn": (
         "randomness", "networks", "energies", "classifiers", "projection", "first_layer",
         "convolution", "layers", "graph", "wiring", "bounds", "curvature", "rounding", "lipschitz",
-        "training", "balls", "attacks", "adversarial", "dynamics", "threads", "voting",
+        "training", "balls", "attacks", "adversarial", "dynamics", "memory",
+        "noise", "threads", "voting",
     ),
     "jobs": (
         "units", "chunks", "assembly", "fingerprint", "checkpoint", "certify", "exchange",

@@ -368,7 +368,7 @@ class TestPoints:
         whole = robust_accuracy(fitted["net"], X, Y, radius=0.5, **FAST)
         part = robust_accuracy(fitted["net"], X[10:20], Y[10:20], radius=0.5, **FAST)
         np.testing.assert_allclose(part.points, whole.points[10:20], atol=1e-5)
-        monkeypatch.setattr(robustness, "CHUNK", {"cpu": 7})
+        monkeypatch.setattr(robustness, "chunk_size", lambda *_: 7)
         single = robust_accuracy(fitted["net"], X, Y, radius=0.5, **FAST)
         np.testing.assert_allclose(single.points, whole.points, atol=1e-5)
         np.testing.assert_array_equal(single.broken, whole.broken)

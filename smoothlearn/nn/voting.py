@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
+from smoothlearn.nn.memory import keep_freed_memory
+from smoothlearn.nn.noise import noisy_copies
 from smoothlearn.nn.randomness import generator_on
-from smoothlearn.nn.threads import one_torch_thread
+from smoothlearn.nn.threads import one_torch_thread, side_by_side
 
 Vote = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 #: Whether row i needs no more votes than these.
 Stop = Callable[[int, NDArray[Any]], bool]
 
-#: Draws forwarded at once. Part of the algorithm: other chunks mean other noise, hence other votes.
-CHUNK = {"cpu": 500, "cuda": 10_000}
-#: Wide rows are forwarded fewer at once, to hold so many numbers at most.
-CHUNK_ENTRIES = {"cpu": 2**22, "cuda": 2**26}
+#: Numbers in a batch of noisy rows: a few layers of so many are held by the cache of a CPU core.
+_ENTRIES = {"cpu": 2**18, "cuda": 2**26}
+#: Draws in a batch: fewer leave the device idle, more make it wait.
+_LEAST, _MOST = 100, {"cpu": 2000, "cuda": 10_000}
+#: Numbers in a batch of very wide rows, which may be less than the least number of draws.
+_MOST_ENTRIES = 2**22
 #: Draws before the first look at a row that may stop early. Chunks between looks double from there.
 FIRST_LOOK = 100
 _ROWS_A_TASK = 16
-#: A triangular matrix is multiplied in blocks of at least so many rows, and at most so many blocks.
-_BLOCK_ROWS, _MOST_BLOCKS = 64, 8
 
 
 def row_seeds(X: NDArray[np.float64], *, sigma: float, noise_seed: int, purpose: str) -> list[int]:
@@ -88,17 +89,16 @@ def count_votes(
     Parameters
     ----------
     vote : callable
-        From a batch of shape (chunk, d), of the dtype of X and on the device, and a generator (for
-        votes that are random themselves) to class indices of shape (chunk,), or to probabilities of
-        shape (chunk, n_classes). May take gradients inside and write to its batch; called by all
-        row threads.
+        From a batch of shape (chunk, d), on the device, and a generator (for votes that are random
+        themselves) to class indices of shape (chunk,), or to probabilities of shape (chunk,
+        n_classes). May take gradients inside and write to its batch; called by all row threads.
     X : ndarray of shape (n, d)
-        float32 or float64, the dtype of the batches.
+        float32 or float64, the dtype of the batches unless ``noise`` is a matrix.
     seeds : list of int
         One for each row.
     noise : float or ndarray of shape (d, r)
-        sigma, or a matrix S: then the noise is S z with z standard normal of dimension r, in single
-        precision, and the product in that of S.
+        sigma, or a matrix, which also gives the dtype of the batches; see
+        :func:`~smoothlearn.nn.noise.noisy_copies`.
     n_draws, n_classes : int
     device : torch.device
     soft : bool
@@ -117,29 +117,33 @@ def count_votes(
         Rows sum to their draws. For soft votes (n, 2, n_classes), float64: sums of the
         probabilities, and of their squares.
     """
+    keep_freed_memory()
     rows = torch.tensor(np.ascontiguousarray(X), device=device)
-    spread = torch.tensor(noise, dtype=None if np.ndim(noise) else rows.dtype, device=device)
+    chunk = _even_chunk(n_draws, chunk_size(X.shape[1], device))
+    my_copies = noisy_copies(noise, rows, chunk)
     shape = (2, n_classes) if soft else (n_classes,)
     kind = torch.float64 if soft else torch.int64
-    n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * effective_n_jobs(n_jobs))))
+    n_threads = effective_n_jobs(n_jobs)
+    n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * n_threads)))
 
     def task(start: int) -> torch.Tensor:
         with one_torch_thread():
             stop_at = min(start + n_rows, len(rows))
             tallies = torch.zeros((stop_at - start, *shape), dtype=kind, device=device)
+            copies = my_copies()
             for i, tally in zip(range(start, stop_at), tallies, strict=True):
                 enough = partial(stop, i) if stop else None
+                fresh = partial(copies, rows[i])
                 generator = generator_on(device, seeds[i])
-                _tally_row(vote, rows[i], generator, spread, n_draws, tally, enough)
+                _tally_row(vote, fresh, generator, n_draws, chunk, tally, enough)
             return tallies
 
-    tasks = (delayed(task)(start) for start in range(0, len(rows), n_rows))
     blocks = []
     with (
         tqdm(total=len(rows), unit="row", disable=verbose <= 0) as progress,
-        Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator") as parallel,
+        side_by_side(n_threads) as each,
     ):
-        for block in parallel(tasks):
+        for block in each(task, range(0, len(rows), n_rows)):
             blocks.append(block)
             progress.update(len(block))
     if not blocks:
@@ -147,56 +151,39 @@ def count_votes(
     return np.asarray(torch.cat(blocks).cpu().numpy())
 
 
+def chunk_size(n_features: int, device: torch.device) -> int:
+    """The most draws that are forwarded at once.
+
+    Part of the algorithm: other chunks mean other noise, hence other votes.
+    """
+    kind = device.type if device.type in _MOST else "cpu"
+    least = min(_LEAST, _MOST_ENTRIES // n_features)
+    return min(_MOST[kind], max(_ENTRIES[kind] // n_features, least, 1))
+
+
+def _even_chunk(n_draws: int, most: int) -> int:
+    """The size of as few equal chunks as hold all draws."""
+    n_chunks = max(1, math.ceil(n_draws / most))
+    return math.ceil(n_draws / n_chunks)
+
+
 def _tally_row(
     vote: Vote,
-    x: torch.Tensor,
+    fresh: Callable[[torch.Generator, int], torch.Tensor],
     generator: torch.Generator,
-    spread: torch.Tensor,
     n_draws: int,
+    chunk: int,
     tally: torch.Tensor,
     enough: Callable[[NDArray[Any]], bool] | None,
 ) -> None:
-    chunk = min(_chunk(x), n_draws)
-    noisy = _noisy_batches(x, generator, spread, chunk)
     done = 0
     while done < n_draws:
         size = chunk if enough is None else min(chunk, max(FIRST_LOOK, done))
         counted = min(size, n_draws - done)
-        _add(tally, vote(noisy(size), generator)[:counted])
+        _add(tally, vote(fresh(generator, size), generator)[:counted])
         done += counted
         if enough is not None and enough(tally.cpu().numpy()):
             return
-
-
-def _noisy_batches(
-    x: torch.Tensor, generator: torch.Generator, spread: torch.Tensor, largest: int
-) -> Callable[[int], torch.Tensor]:
-    """The function from a size to so many fresh noisy copies of a row, good until the next call."""
-    width = spread.shape[1] if spread.ndim == 2 else len(x)
-    kind = torch.float32 if spread.ndim == 2 else spread.dtype
-    buffer = torch.empty((largest, width), dtype=kind, device=x.device)
-    if spread.ndim == 2:
-        times = _times_transposed(spread, largest)
-        return lambda size: x + times(buffer[:size].normal_(generator=generator).to(spread.dtype))
-    sigma = float(spread)
-    return lambda size: buffer[:size].normal_(0.0, sigma, generator=generator).add_(x).detach()
-
-
-def _times_transposed(matrix: torch.Tensor, largest: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function from z to z S^T, good until the next call, in blocks where S is triangular."""
-    n_blocks = min(len(matrix) // _BLOCK_ROWS, _MOST_BLOCKS)
-    if n_blocks < 2 or matrix.triu(1).any():
-        return lambda z: z @ matrix.T
-    product = matrix.new_empty((largest, len(matrix)))
-    edges = [len(matrix) * block // n_blocks for block in range(n_blocks + 1)]
-    blocks = [(i, j, matrix[i:j, :j].T.contiguous()) for i, j in pairwise(edges)]
-
-    def times(z: torch.Tensor) -> torch.Tensor:
-        for i, j, block in blocks:
-            torch.mm(z[:, :j], block, out=product[: len(z), i:j])
-        return product[: len(z)]
-
-    return times
 
 
 def _add(tally: torch.Tensor, votes: torch.Tensor) -> None:
@@ -208,8 +195,3 @@ def _add(tally: torch.Tensor, votes: torch.Tensor) -> None:
     p = p / p.sum(dim=1, keepdim=True)
     tally[0] += p.sum(dim=0)
     tally[1] += p.square().sum(dim=0)
-
-
-def _chunk(x: torch.Tensor) -> int:
-    kind = x.device.type if x.device.type in CHUNK else "cpu"
-    return max(1, min(CHUNK[kind], CHUNK_ENTRIES[kind] // len(x)))

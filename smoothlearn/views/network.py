@@ -123,10 +123,7 @@ class Network:
 
     def outputs(self, device: torch.device) -> Tensors:
         """The function from a float32 batch of raw inputs to what the module gives."""
-        module = self.for_votes()
-        if device.type == "cpu":
-            module = channels_last(module, self.front.shift.size)
-        outputs = module_outputs(module, device)
+        outputs = module_outputs(self.for_votes(), device)
         front = _affine_layer(self.front, device)
         return lambda batch: outputs(front(batch))
 
@@ -148,24 +145,6 @@ class Network:
         module = deepcopy(self.module).cpu().eval().requires_grad_(False)
         double = {weight.dtype for weight in module.parameters()} == {torch.float64}
         return module.float() if double else module
-
-
-def channels_last(module: nn.Module, n_features: int) -> nn.Module:
-    """The module with channels last in memory, which convolutions on a CPU are faster with.
-
-    It is left as it is where it has none, or does not run so, as one that takes views does not.
-    """
-    if not any(isinstance(layer, nn.Conv2d) for layer in module.modules()):
-        return module
-    probes = torch.randn((8, n_features), generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            fast: nn.Module = deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            ours, said = first_output(fast(probes.clone())), first_output(module(probes))
-    except RuntimeError:
-        return module
-    same = ours.shape == said.shape and torch.allclose(ours, said, 1e-3, 1e-4)
-    return fast if same else module
 
 
 def first_output(output: Any) -> torch.Tensor:

@@ -1,12 +1,16 @@
 """One thread of torch and BLAS, side by side and one in another."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, get_ident
+from time import sleep
 
 import pytest
 import torch
+from joblib import effective_n_jobs
+from sklearn import config_context, get_config
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from smoothlearn.nn.threads import one_thread
+from smoothlearn.nn.threads import one_thread, side_by_side
 
 
 def numbers():
@@ -43,3 +47,39 @@ def test_numbers_return_after_an_error(two_threads):
     with pytest.raises(ZeroDivisionError), one_thread():
         1 / 0  # noqa: B018
     assert numbers() == (2, {2})
+
+
+def test_work_side_by_side_comes_back_in_order_from_threads_with_the_settings_of_this_one():
+    both = Barrier(2, timeout=20)
+
+    def work(number):
+        both.wait()
+        return number, get_config()["assume_finite"], get_ident(), effective_n_jobs(3)
+
+    with config_context(assume_finite=True), side_by_side(2) as each:
+        numbers, finite, threads, n_jobs = zip(*each(work, range(6)), strict=True)
+    assert numbers == (0, 1, 2, 3, 4, 5)
+    assert set(finite) == {True}
+    assert len(set(threads)) == 2
+    assert get_ident() not in threads
+    assert set(n_jobs) == {1}, "the cores are at work already"
+    assert effective_n_jobs(3) == 3
+
+
+def test_one_thread_is_this_one():
+    with side_by_side(1) as each:
+        assert list(each(lambda _: get_ident(), range(3))) == [get_ident()] * 3
+
+
+def test_work_that_fails_ends_what_has_not_begun():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 0:
+            raise RuntimeError("no")
+        sleep(0.01)
+
+    with pytest.raises(RuntimeError, match="no"), side_by_side(2) as each:
+        list(each(work, range(1000)))
+    assert len(begun) < 500

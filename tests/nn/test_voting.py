@@ -11,11 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import effective_n_jobs, parallel_config
 from scipy import stats
+from sklearn import config_context, get_config
 
 from smoothlearn.nn.energies import GradientStepEnergy
 from smoothlearn.nn.networks import mlp
-from smoothlearn.nn.voting import CHUNK, count_votes, row_seeds
+from smoothlearn.nn.voting import chunk_size, count_votes, row_seeds
 
 CPU = torch.device("cpu")
 NORMAL = torch.tensor([1.0, -2.0, 0.5])
@@ -173,15 +175,6 @@ def test_sigma_keeps_its_digits_in_double_precision():
     np.testing.assert_allclose(scaled, 0.7 * one, rtol=1e-15)
 
 
-def test_single_precision_noise_is_added_to_double_precision_rows():
-    X = np.array([[1e6 + 1e-4, 0.0]])
-    (batch,) = recorded(X, n_draws=100, noise=np.eye(2, dtype=np.float32))
-    assert batch.dtype == torch.float64
-    noise = batch.numpy() - X
-    assert np.abs(noise - noise.astype(np.float32)).max() < 1e-9
-    assert np.array_equal(batch[:, 1].numpy(), noise[:, 1].astype(np.float32))
-
-
 def test_classes_that_never_win_have_no_votes():
     counts = votes(ROWS, n_classes=5)
     np.testing.assert_array_equal(counts[:, 2:], 0)
@@ -210,19 +203,51 @@ def test_counts_do_not_depend_on_other_rows_order_or_threads(n_jobs):
 
 
 def test_no_draw_is_shared():
-    batches = recorded(np.zeros((20, 3)), n_draws=1300)
+    batches = recorded(np.zeros((20, 3)), n_draws=4999)
     draws = torch.cat(batches).numpy()
-    assert len(np.unique(draws[:, 0])) == len(draws) == 20 * 1500  # padding is forwarded
+    assert len(np.unique(draws[:, 0])) == len(draws) == 20 * 5001  # padding is forwarded
 
 
-def test_batches_have_one_size_and_the_dtype_of_the_rows():
-    chunk = CHUNK["cpu"]
-    for dtype, torch_dtype in ((np.float32, torch.float32), (np.float64, torch.float64)):
-        batches = recorded(np.zeros((2, 3), dtype), n_draws=2 * chunk + 1)
-        assert {tuple(batch.shape) for batch in batches} == {(chunk, 3)}
-        assert len(batches) == 6
-        assert {batch.dtype for batch in batches} == {torch_dtype}
-    assert {len(batch) for batch in recorded(np.zeros((2, 3)), n_draws=10)} == {10}
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("n_draws", "sizes"), [(10, [10]), (2000, [2000]), (2001, [1001] * 2), (4999, [1667] * 3)]
+)
+def test_batches_have_one_size_and_the_dtype_of_the_rows(dtype, n_draws, sizes):
+    batches = recorded(np.zeros((2, 3), dtype), n_draws=n_draws)
+    assert [tuple(batch.shape) for batch in batches] == [(size, 3) for size in 2 * sizes]
+    assert {batch.dtype for batch in batches} == {getattr(torch, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("n_features", "device", "size"),
+    [
+        (1, "cpu", 2000),
+        (256, "cpu", 1024),
+        (784, "cpu", 334),
+        (3072, "cpu", 100),
+        (150_528, "cpu", 27),
+        (10**8, "cpu", 1),
+        (784, "cuda", 10_000),
+        (150_528, "cuda", 445),
+        (784, "mps", 334),
+    ],
+)
+def test_wide_rows_are_forwarded_fewer_at_once(n_features, device, size):
+    assert chunk_size(n_features, torch.device(device)) == size
+
+
+def test_draws_of_wide_rows_follow_phi_of_the_margin_too():
+    X = np.zeros((8, 6000), np.float32)
+    X[:, 5000] = np.linspace(-1, 1, 8)
+    sizes = []
+
+    def vote(batch, generator):
+        sizes.append(len(batch))
+        return (batch[:, 5000] > 0).long()
+
+    counts = votes(X, vote, n_draws=950)
+    assert set(sizes) == {95}
+    assert follows(counts[:, 1], 950, stats.norm.cdf(X[:, 5000] / 0.7))
 
 
 def test_rows_with_one_seed_see_the_same_noise():
@@ -318,6 +343,39 @@ def test_one_torch_thread_inside_and_the_old_number_after(n_jobs):
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.parametrize("n_jobs", [2, -1])
+def test_row_threads_have_the_settings_of_scikit_learn(n_jobs):
+    seen = []
+
+    def vote(batch, generator):
+        seen.append((get_config()["assume_finite"], threading.current_thread().name))
+        assert effective_n_jobs(4) == 1  # the threads are at work already
+        return half_space(batch, generator)
+
+    with config_context(assume_finite=True):
+        votes(ROWS, vote, n_jobs=n_jobs)
+    finite, names = zip(*seen, strict=True)
+    assert all(finite)
+    assert "MainThread" not in names
+    assert not get_config()["assume_finite"]
+
+
+def test_joblib_says_how_many_row_threads_there_are():
+    names = set()
+
+    def vote(batch, generator):
+        names.add(threading.current_thread().name)
+        return half_space(batch, generator)
+
+    expected = votes(ROWS, vote)
+    assert names == {"MainThread"}
+    with parallel_config("threading", n_jobs=2):
+        np.testing.assert_array_equal(votes(ROWS, vote), expected)
+    assert len(names) > 1
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        votes(ROWS, n_jobs=0)
+
+
 @pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_the_number_of_threads_returns_when_a_vote_fails(n_jobs):
@@ -383,7 +441,7 @@ def cuda_tail(batch, generator):
     return (batch[:, 0] > 1).long()
 
 
-# Early ends, soft votes, triangular noise
+# Early ends, soft votes
 
 
 def test_rows_stop_at_the_looks_planned_and_alone():
@@ -393,12 +451,12 @@ def test_rows_stop_at_the_looks_planned_and_alone():
         looks.setdefault(i, []).append(int(counts.sum()))
         return i % 2 == 0 and counts.sum() >= 400
 
-    counts = votes(ROWS[:4], n_draws=2000, stop=stop)
+    counts = votes(ROWS[:4], n_draws=5000, stop=stop)
     assert looks[0] == looks[2] == [100, 200, 400]
-    assert looks[1] == looks[3] == [100, 200, 400, 800, 1300, 1800, 2000]
-    np.testing.assert_array_equal(counts.sum(axis=1), [400, 2000, 400, 2000])
+    assert looks[1] == looks[3] == [100, 200, 400, 800, 1600, 3200, 4867, 5000]
+    np.testing.assert_array_equal(counts.sum(axis=1), [400, 5000, 400, 5000])
     for n_jobs in (None, 2):
-        again = votes(ROWS[2:4], seeds=[3, 4], n_draws=2000, stop=lambda i, c: False, n_jobs=n_jobs)
+        again = votes(ROWS[2:4], seeds=[3, 4], n_draws=5000, stop=lambda i, c: False, n_jobs=n_jobs)
         np.testing.assert_array_equal(again[1], counts[3])
 
 
@@ -423,15 +481,3 @@ def test_soft_votes_are_summed_with_their_squares():
     np.testing.assert_allclose(sums[0], [p.sum(axis=0), (p**2).sum(axis=0)], rtol=1e-12)
     assert sums[0, 0].sum() == pytest.approx(700, abs=1e-9)
     assert votes(np.empty((0, 3)), soft, n_classes=4, soft=True).shape == (0, 2, 4)
-
-
-@pytest.mark.parametrize("shape", [(127, 127), (128, 128), (131, 131), (600, 600), (200, 150)])
-def test_noise_of_a_triangular_matrix_is_its_product(shape):
-    rng = np.random.default_rng(0)
-    lower = np.tril(rng.standard_normal(shape)).astype(np.float32)
-    full = lower + np.triu(np.full(shape, 1e-30, np.float32), 1)
-    X = rng.standard_normal((2, shape[0]))
-    for one, other in zip(
-        recorded(X, noise=lower, n_draws=700), recorded(X, noise=full, n_draws=700), strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

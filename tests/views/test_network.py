@@ -25,7 +25,6 @@ from smoothlearn.nn.randomness import private_torch_rng
 from smoothlearn.views.network import (
     as_linear_network,
     as_network,
-    channels_last,
     final_estimator,
     is_network,
 )
@@ -330,48 +329,3 @@ def test_what_is_no_net_is_no_linear_net():
     assert as_linear_network(LogisticRegression().fit(X, Y), 4) is None
     behind = linear_net(module__in_features=15, front=(PolynomialFeatures(2),))
     assert as_linear_network(behind, 4) is None
-
-
-# Convolutions
-
-
-class Convolutional(nn.Module):
-    def __init__(self, flatten):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.ReLU(inplace=True))
-        self.last, self.flatten = nn.Linear(6, 3), flatten
-
-    def forward(self, x):
-        return self.last(self.flatten(self.body(x.view(-1, 2, 2, 3))))
-
-
-def strided(images):
-    """Reads the numbers in the order that they have in memory."""
-    return images.as_strided((len(images), 6), (6, 1))
-
-
-@pytest.mark.parametrize(
-    ("flatten", "works"),
-    [
-        (nn.Flatten(), True),
-        (lambda images: images.reshape(len(images), -1), True),
-        (lambda images: images.view(len(images), -1), False),
-        (strided, False),
-    ],
-    ids=["flatten", "reshape", "view", "order in memory"],
-)
-def test_convolutions_have_their_channels_last_where_that_works(flatten, works):
-    with private_torch_rng(0):
-        module = Convolutional(flatten).eval().requires_grad_(False)
-    rows = torch.from_numpy(RNG.standard_normal((30, 12)).astype(np.float32))
-    said, fast = module(rows), channels_last(module, 12)
-    assert (fast is not module) is works
-    last = fast.body[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert last is works
-    assert not module.body[0].weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(fast(rows), said, rtol=1e-4, atol=1e-5)
-
-
-def test_other_modules_are_left_as_they_are():
-    module = Network()
-    assert channels_last(module, 4) is module
