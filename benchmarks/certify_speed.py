@@ -27,14 +27,13 @@ from pathlib import Path
 import torch
 from provenance import as_text, provenance
 from speed_figures import draw
-from speed_models import CONFIDENCE_LEVEL, N_SELECT, SEED, SIGMA, Images, Model, fit, images
+from speed_models import CONFIDENCE_LEVEL, N_SELECT, SEED, SIGMA, Images, Smoother, fit, images
 from speed_peers import (
     REFERENCE_BATCH,
     TOOLBOX,
-    Contender,
+    Racer,
     commit_of,
     contenders,
-    load_reference,
     toolbox_version,
 )
 from speed_reading import agreement, read_times, share_of_limit, tables
@@ -42,7 +41,7 @@ from speed_reading import agreement, read_times, share_of_limit, tables
 HERE = Path(__file__).parent
 THREADS = (1, 2)
 #: Test images that everyone certifies, about equal work for the models.
-ROWS = {"linear": 40, "MLP": 16, "CNN": 12, "wide CNN": 6, "energy": 8, "wide energy": 4}
+ROWS = {"linear": 100, "MLP": 32, "CNN": 16, "wide CNN": 8, "energy": 12, "wide energy": 6}
 RADIUS = 0.5
 DECIDED_ROWS = 100
 DECIDED_DRAWS = 100_000
@@ -57,7 +56,7 @@ def say(*words: object) -> None:
 class Race:
     """Everyone on the same rows of one model: seconds of every round, and whether they agree."""
 
-    def __init__(self, named: dict[str, Contender], n_rows: int, n_draws: int):
+    def __init__(self, named: dict[str, Racer], n_rows: int, n_draws: int):
         self.named, self.n_rows, self.n_draws = named, n_rows, n_draws
         self.seconds = {name: {n: [] for n in THREADS} for name in named}
         self.agreement: dict[str, dict] = {}
@@ -65,14 +64,17 @@ class Race:
     def run_round(self) -> None:
         for n_threads in THREADS:
             found = {}
-            for name, certify in self.named.items():
-                start = time.perf_counter()
-                found[name] = certify(n_threads)
-                self.seconds[name][n_threads].append(time.perf_counter() - start)
+            for name, racer in self.named.items():
+                seconds, found[name] = racer.run(n_threads)
+                self.seconds[name][n_threads].append(seconds)
             ours = found.pop("smoothlearn")
             for name, other in found.items():
                 if other is not None:
                     self.agreement[name] = agreement(name, ours, other, self.n_draws)
+
+    def end(self) -> None:
+        for racer in self.named.values():
+            racer.end()
 
     def report(self) -> dict:
         times = read_times(self.seconds, self.n_rows)
@@ -84,11 +86,11 @@ class Race:
         }
 
 
-def decide(name: str, model: Model, data: Images, n_rows: int, n_draws: int) -> dict:
+def decide(name: str, fitted: Smoother, data: Images, n_rows: int, n_draws: int) -> dict:
     """Draws of a decision whether the radius is at least `RADIUS`, beside a fixed number."""
     rows = data.every(n_rows)
     settings = {"n_jobs": THREADS[-1], "n_certify_draws": n_draws}
-    smoother = copy.copy(model.smoother).set_params(**settings)
+    smoother = copy.copy(fitted).set_params(**settings)
     start = time.perf_counter()
     decided = smoother.certify(data.X_test[rows], radius=RADIUS)
     seconds = time.perf_counter() - start
@@ -151,7 +153,6 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> dict:
     data = images(args.data, args.quick)
     rounds, n_draws = (1, 1_000) if args.quick else (args.rounds, 10_000)
-    reference = args.reference and load_reference(args.reference)
     torch.set_num_threads(1 if args.quick else THREADS[-1])
     narrow = [name for name in ROWS if "wide" not in name]
     models = fit(data, n_draws, args.models or (narrow if args.quick else list(ROWS)))
@@ -160,11 +161,12 @@ def measure(args: argparse.Namespace) -> dict:
     for name, model in models.items():
         n_rows = 4 if args.quick else ROWS[name]
         X = data.X_test[data.every(n_rows)][:n_rows]
-        races[name] = Race(contenders(model, X, n_draws, reference), len(X), n_draws)
-    for number in range(rounds):
-        for race in races.values():
+        race = Race(contenders(model, X, n_draws, args.reference), len(X), n_draws)
+        for _ in range(rounds):
             race.run_round()
-        say("round", number + 1)
+        race.end()
+        races[name] = race
+        say(name)
     decided = (20, 2_000) if args.quick else (DECIDED_ROWS, DECIDED_DRAWS)
     return {
         "data": data.name,

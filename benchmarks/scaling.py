@@ -27,7 +27,7 @@ import torch
 from provenance import as_text, provenance
 from sklearn.linear_model import LogisticRegression
 from speed_figures import draw_scaling
-from speed_models import SEED, SIGMA, Images, Model, fit, images, net
+from speed_models import SEED, SIGMA, Images, Smoother, fit, images, net
 from speed_reading import spread
 from torch import nn
 
@@ -63,21 +63,21 @@ def certifying(smoother: Any, X: np.ndarray, **params: Any) -> Callable[[], Cert
     return lambda: changed.certify(X)
 
 
-def against_draws(models: dict[str, Model], data: Images, rounds: int, quick: bool) -> list[dict]:
+def against_draws(models: dict[str, Smoother], data: Images, rounds: int, quick: bool) -> list[dict]:
     X = data.X_test[:8]
     draws = DRAWS[:3] if quick else DRAWS
     cases = {
-        f"{name} {n}": certifying(model.smoother, X, n_certify_draws=n, n_jobs=1)
+        f"{name} {n}": certifying(model, X, n_certify_draws=n, n_jobs=1)
         for name, model in models.items()
         for n in draws
     }
     return _series(timed(cases, rounds)[0], models, "draws", draws, len(X))
 
 
-def against_rows(models: dict[str, Model], data: Images, rounds: int, quick: bool) -> list[dict]:
+def against_rows(models: dict[str, Smoother], data: Images, rounds: int, quick: bool) -> list[dict]:
     sizes = ROWS[:3] if quick else ROWS
     cases = {
-        f"{name} {n}": certifying(model.smoother, data.X_test[:n], n_certify_draws=1000, n_jobs=1)
+        f"{name} {n}": certifying(model, data.X_test[:n], n_certify_draws=1000, n_jobs=1)
         for name, model in models.items()
         for n in sizes
     }
@@ -216,7 +216,7 @@ def measure(args: argparse.Namespace) -> dict:
     say("rows")
     report["features"] = against_features(rounds, args.quick)
     say("features")
-    smoother = models["CNN"].smoother
+    smoother = models["CNN"]
     report["workers"] = workers(smoother, data.X_test[: 16 if args.quick else 64], rounds)
     say("workers")
     if find_spec("distributed") is None:

@@ -49,12 +49,7 @@ class Images:
         return slice(None, None, max(1, len(self.X_test) // n))
 
 
-@dataclass(frozen=True)
-class Model:
-    """A smoother of this package and the module that votes in it, for everyone else."""
-
-    smoother: RandomizedSmoothingClassifier
-    module: nn.Module
+Smoother = RandomizedSmoothingClassifier
 
 
 def images(folder: Path | None, quick: bool) -> Images:
@@ -67,15 +62,15 @@ def images(folder: Path | None, quick: bool) -> Images:
     return Images("MNIST", X[::3], y[::3], *load_mnist(folder, subset="test", return_X_y=True))
 
 
-def fit(data: Images, n_draws: int, names: Sequence[str]) -> dict[str, Model]:
-    """The models of these names, in seconds to a minute each."""
+def fit(data: Images, n_draws: int, names: Sequence[str]) -> dict[str, Smoother]:
+    """The smoothers of these names, fitted in seconds to a minute each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a base need not be the best
         how = _how_to_fit(data, n_draws)
         return {name: how[name]() for name in names}
 
 
-def _how_to_fit(data: Images, n_draws: int) -> dict[str, Callable[[], Model]]:
+def _how_to_fit(data: Images, n_draws: int) -> dict[str, Callable[[], Smoother]]:
     settings = {
         "sigma": SIGMA,
         "n_draws": N_SELECT,
@@ -87,32 +82,32 @@ def _how_to_fit(data: Images, n_draws: int) -> dict[str, Callable[[], Model]]:
     n_features, side = data.X.shape[1], data.side
     shape = (1, side, side)
 
-    def augmented(base: LogisticRegression | NeuralNetClassifier) -> RandomizedSmoothingClassifier:
+    def augmented(base: LogisticRegression | NeuralNetClassifier) -> Smoother:
         return RandomizedSmoothingClassifier(base, n_augment=1, **settings).fit(data.X, data.y)
 
-    def linear() -> Model:
-        smoother = augmented(LogisticRegression(max_iter=50, tol=0.01))
-        return Model(smoother, linear_module(smoother.estimator_))
-
-    def network(body: nn.Module) -> Model:
-        smoother = augmented(net(body))
-        return Model(smoother, evaluated(smoother.estimator_.module_))
-
-    def energy(module: Any) -> Model:
+    def energy(module: Any) -> Smoother:
         denoiser = DEENDenoiser(module=module, max_epochs=4, validation_fraction=0.02)
-        smoother = EmpiricalBayesSmoothedClassifier(
+        return EmpiricalBayesSmoothedClassifier(
             LogisticRegression(max_iter=50, tol=0.01), denoiser=denoiser, **settings
         ).fit(data.X, data.y)
-        return Model(smoother, Denoised(smoother))
 
     return {
-        "linear": linear,
-        "MLP": lambda: network(perceptron(n_features)),
-        "CNN": lambda: network(small_cnn(side)),
-        "wide CNN": lambda: network(of_images(ConvClassifier(shape, 10), shape)),
+        "linear": lambda: augmented(LogisticRegression(max_iter=50, tol=0.01)),
+        "MLP": lambda: augmented(net(perceptron(n_features))),
+        "CNN": lambda: augmented(net(small_cnn(side))),
+        "wide CNN": lambda: augmented(net(of_images(ConvClassifier(shape, 10), shape))),
         "energy": lambda: energy(narrow_energy),
         "wide energy": lambda: energy("mlp"),
     }
+
+
+def module_of(smoother: Smoother) -> nn.Module:
+    """The module that votes in a smoother, for everyone else."""
+    if isinstance(smoother, EmpiricalBayesSmoothedClassifier):
+        return Denoised(smoother)
+    if isinstance(smoother.estimator_, LogisticRegression):
+        return linear_module(smoother.estimator_)
+    return copy.deepcopy(smoother.estimator_.module_).eval().requires_grad_(False)
 
 
 def perceptron(n_features: int) -> nn.Module:
@@ -157,11 +152,7 @@ def linear_module(base: LogisticRegression) -> nn.Module:
     layer = nn.Linear(base.coef_.shape[1], len(base.coef_))
     layer.weight.data = torch.tensor(base.coef_, dtype=torch.float32)
     layer.bias.data = torch.tensor(base.intercept_, dtype=torch.float32)
-    return evaluated(layer)
-
-
-def evaluated(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).eval().requires_grad_(False)
+    return layer.eval().requires_grad_(False)
 
 
 def net(module: nn.Module) -> NeuralNetClassifier:

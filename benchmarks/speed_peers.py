@@ -1,14 +1,18 @@
 """Who certifies: this package, others on the same module, and the least that any could take.
 
-Each is a function from a number of threads to what it finds out about the same rows.
+Each is a function from a number of threads to what it finds out about the same rows, and works in a
+process of its own: what one does to the threads and the memory of its process is nobody else's.
 """
 
 import copy
 import subprocess
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
@@ -16,17 +20,17 @@ import numpy as np
 import scipy.stats
 import torch
 from scipy.stats import norm
-from speed_models import CONFIDENCE_LEVEL, N_SELECT, SEED, SIGMA, Model
+from speed_models import CONFIDENCE_LEVEL, N_SELECT, SEED, SIGMA, Smoother, module_of
 from torch import nn
 
-from smoothlearn import RandomizedSmoothingClassifier
+from smoothlearn.nn.memory import keep_freed_memory
 from smoothlearn.nn.voting import count_votes, row_seeds
 from smoothlearn.theory.binomial import lower_bound
 
 TOOLBOX = "adversarial-robustness-toolbox"
 REFERENCE_BATCH = 400
 #: Rows forwarded at once where the limit is measured.
-_CHUNK = 500
+_CHUNK = 250
 
 
 @dataclass(frozen=True)
@@ -51,23 +55,49 @@ class Certified:
 Contender = Callable[[int], Certified | None]
 
 
+class Racer:
+    """A contender in a process of its own, which is idle while others work."""
+
+    def __init__(self, build: Callable[[], Contender]):
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), _enter, (build,))
+
+    def run(self, n_threads: int) -> tuple[float, Certified | None]:
+        """The seconds that it took, and what it found."""
+        return self._process.submit(_timed, n_threads).result()
+
+    def end(self) -> None:
+        self._process.shutdown()
+
+
+def _enter(build: Callable[[], Contender]) -> None:
+    global _certify
+    torch.set_num_threads(1)
+    _certify = build()
+
+
+def _timed(n_threads: int) -> tuple[float, Certified | None]:
+    start = time.perf_counter()
+    found = _certify(n_threads)
+    return time.perf_counter() - start, found
+
+
 def contenders(
-    model: Model, X: np.ndarray, n_draws: int, reference: ModuleType | None
-) -> dict[str, Contender]:
+    smoother: Smoother, X: np.ndarray, n_draws: int, reference: Path | None
+) -> dict[str, Racer]:
     """All that are here to be timed."""
-    named = {
-        "smoothlearn": ours(model.smoother, X),
-        "unprojected": unprojected(model.module, X, n_draws),
-        "limit": limit(model.module, X, n_draws),
+    named: dict[str, Callable[[], Contender]] = {
+        "smoothlearn": partial(ours, smoother, X),
+        "unprojected": partial(unprojected, smoother, X, n_draws),
+        "limit": partial(limit, smoother, X, n_draws),
     }
     if toolbox_version() is not None:
-        named["toolbox"] = toolbox(model.module, X, n_draws)
+        named["toolbox"] = partial(toolbox, smoother, X, n_draws)
     if reference is not None:
-        named["reference"] = scripts(reference, model.module, X, n_draws)
-    return named
+        named["reference"] = partial(scripts, reference, smoother, X, n_draws)
+    return {name: Racer(build) for name, build in named.items()}
 
 
-def ours(smoother: RandomizedSmoothingClassifier, X: np.ndarray) -> Contender:
+def ours(smoother: Smoother, X: np.ndarray) -> Contender:
     def certify(n_threads: int) -> Certified:
         found = copy.copy(smoother).set_params(n_jobs=n_threads).certify(X)
         votes = found.counts[found.label[:, np.newaxis] == found.classes]
@@ -76,8 +106,9 @@ def ours(smoother: RandomizedSmoothingClassifier, X: np.ndarray) -> Contender:
     return certify
 
 
-def unprojected(module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
+def unprojected(smoother: Smoother, X: np.ndarray, n_draws: int) -> Contender:
     """Our engine, with noise on every feature and the whole module behind it."""
+    module = module_of(smoother)
     rows, everyone = X.astype(np.float32), np.arange(len(X))
 
     def vote(batch: torch.Tensor, _: torch.Generator) -> torch.Tensor:
@@ -107,12 +138,12 @@ def unprojected(module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
     return certify
 
 
-def toolbox(module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
+def toolbox(base: Smoother, X: np.ndarray, n_draws: int) -> Contender:
     """The Adversarial Robustness Toolbox with its default batch."""
     from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 
     smoother = PyTorchRandomizedSmoothing(
-        module,
+        module_of(base),
         nn.CrossEntropyLoss(),
         input_shape=X.shape[1:],
         nb_classes=10,
@@ -130,9 +161,10 @@ def toolbox(module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
     return certify
 
 
-def scripts(reference: ModuleType, module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
+def scripts(checkout: Path, base: Smoother, X: np.ndarray, n_draws: int) -> Contender:
     """The scripts of Cohen et al. 2019."""
-    smoother = reference.Smooth(nn.Sequential(nn.Flatten(), module), 10, SIGMA)
+    module = nn.Sequential(nn.Flatten(), module_of(base))
+    smoother = load_reference(checkout).Smooth(module, 10, SIGMA)
     rows = torch.tensor(X, dtype=torch.float32).reshape(len(X), 1, 1, -1)
 
     def certify(n_threads: int) -> Certified:
@@ -144,8 +176,10 @@ def scripts(reference: ModuleType, module: nn.Module, X: np.ndarray, n_draws: in
     return certify
 
 
-def limit(module: nn.Module, X: np.ndarray, n_draws: int) -> Contender:
+def limit(smoother: Smoother, X: np.ndarray, n_draws: int) -> Contender:
     """The noise alone, then the forward passes alone, without anything around them."""
+    keep_freed_memory()
+    module = module_of(smoother)
     chunks = [N_SELECT, *[_CHUNK] * (n_draws // _CHUNK), n_draws % _CHUNK]
 
     def noise(seed: int) -> None:
