@@ -63,7 +63,9 @@ def certifying(smoother: Any, X: np.ndarray, **params: Any) -> Callable[[], Cert
     return lambda: changed.certify(X)
 
 
-def against_draws(models: dict[str, Smoother], data: Images, rounds: int, quick: bool) -> list[dict]:
+def against_draws(
+    models: dict[str, Smoother], data: Images, rounds: int, quick: bool
+) -> list[dict]:
     X = data.X_test[:8]
     draws = DRAWS[:3] if quick else DRAWS
     cases = {

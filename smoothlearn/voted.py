@@ -313,8 +313,9 @@ class VotedSmoother(Smoother):
         return None
 
     def _warn_few_draws(self, stages: tuple[int, ...]) -> None:
-        needed = self._draws_needed(0.0, 1 - (1 - self.confidence_level) / len(stages))
-        if needed > stages[-1]:
+        level = 1 - (1 - self.confidence_level) / len(stages)
+        if not self._enough(stages[-1], 0.0, level):
+            needed = self._draws_needed(0.0, level)
             warnings.warn(
                 f"n_certify_draws={self.n_certify_draws} certifies no radius at "
                 f"confidence_level={self.confidence_level}, even if all votes agree; at least "
@@ -326,9 +327,9 @@ class VotedSmoother(Smoother):
     def _reaches(self, asked: FloatArray, n_draws: int, level: float) -> bool:
         """Whether so many draws can show any of the radii; it warns where they cannot."""
         least = float(asked.min())
-        needed = self._draws_needed(least, level)
-        if needed <= n_draws:
+        if self._enough(n_draws, least, level):
             return True
+        needed = self._draws_needed(least, level)
         wanted = "no number of draws is enough"
         if needed < _ENDLESS:
             wanted = f"at least {needed:,} draws are needed"
@@ -341,16 +342,18 @@ class VotedSmoother(Smoother):
         )
         return False
 
+    def _enough(self, n_draws: int, radius: float, level: float) -> bool:
+        """Whether so many draws may certify the radius at this level, if all agree."""
+        limit = gaussian.max_radius(
+            n_draws, level, self.sigma_, n_classes=len(self.classes_), soft=self._soft
+        )
+        return bool(limit > 0 and limit >= radius)
+
     def _draws_needed(self, radius: float, level: float) -> int:
-        """The least number of draws that may certify the radius at this level, if all agree."""
-
-        def enough(n_draws: int) -> bool:
-            limit = gaussian.max_radius(
-                n_draws, level, self.sigma_, n_classes=len(self.classes_), soft=self._soft
-            )
-            return bool(limit > 0 and limit >= radius)
-
-        return bisect_left(range(_ENDLESS), True, lo=1, key=enough)
+        """The least number of draws that may."""
+        return bisect_left(
+            range(_ENDLESS), True, lo=1, key=lambda n: self._enough(n, radius, level)
+        )
 
     def _count(
         self, X: FloatArray, ballot: Ballot, purpose: str, n_draws: int, stop: Stop | None = None
