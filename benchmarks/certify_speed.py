@@ -8,10 +8,10 @@ fits a linear classifier, an MLP, two convolutional networks, the wide one that 
 ``XHATClassifier``, and a linear classifier behind two energies, the wide one that of
 ``DEENDenoiser(module="mlp")``; then certifies the same test images of MNIST with this package, with
 the Adversarial Robustness Toolbox and with the scripts of Cohen et al. (2019) on the CPU, and
-measures what noise and forward passes alone would take. Everyone has one thread and two, takes
-turns in every round, and counts at its best; the votes behind the radii have to agree. Writes
-``benchmarks/results/certify_speed.json`` and a figure, in three minutes a round on two cores; they
-must be free, or torch's two threads wait for each other without end. Who is not installed is left
+measures what noise and forward passes alone would take. Everyone has a process of its own, one
+thread and two, takes turns in every round, and counts at its best; the votes behind the radii have
+to agree. Writes ``benchmarks/results/certify_speed.json`` and a figure, in four minutes a round on
+two cores; they must be free, or torch's two threads wait for each other without end. Who is not installed is left
 out. ``--quick`` takes seconds for scikit-learn's 8 x 8 digits; ``--draw`` draws the figure of
 results that are there.
 """
@@ -162,9 +162,11 @@ def measure(args: argparse.Namespace) -> dict:
         n_rows = 4 if args.quick else ROWS[name]
         X = data.X_test[data.every(n_rows)][:n_rows]
         race = Race(contenders(model, X, n_draws, args.reference), len(X), n_draws)
-        for _ in range(rounds):
-            race.run_round()
-        race.end()
+        try:
+            for _ in range(rounds):
+                race.run_round()
+        finally:
+            race.end()
         races[name] = race
         say(name)
     decided = (20, 2_000) if args.quick else (DECIDED_ROWS, DECIDED_DRAWS)

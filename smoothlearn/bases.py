@@ -451,13 +451,16 @@ def _behind(denoise: Denoise | None, outputs: Tensors) -> Vote:
 
 
 def as_votes(
-    X: FloatArray, sigma: float, *, single: bool = True
+    X: FloatArray, sigma: float, *, single: bool = True, stacklevel: int = 7
 ) -> tuple[NDArray[np.floating], FloatArray]:
-    """Rows in the precision that votes are computed in, and how far rounding moved each of them."""
+    """Rows in the precision that votes are computed in, and how far rounding moved each of them.
+
+    It warns so many levels up where the noise is lost to rounding.
+    """
     with np.errstate(over="ignore"):
         rows: NDArray[np.floating] = X.astype(np.float32) if single else X
         displacement = np.linalg.norm(X - rows, axis=1) * (1 + 1e-12)
-    _warn_coarse(rows, sigma)
+    _warn_coarse(rows, sigma, stacklevel)
     return rows, displacement
 
 
@@ -467,7 +470,7 @@ def _overflow(points: FloatArray) -> FloatArray:
     return np.where(largest < np.finfo(np.float32).max, 0.0, np.inf)
 
 
-def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
+def _warn_coarse(rows: NDArray[Any], sigma: float, stacklevel: int) -> None:
     """Warn where adding the noise to numbers of this size loses it to rounding."""
     size = float(np.max(np.abs(rows), initial=0.0))
     if size * np.finfo(rows.dtype).eps > 0.01 * sigma:
@@ -475,7 +478,7 @@ def _warn_coarse(rows: NDArray[Any], sigma: float) -> None:
             f"sigma={sigma} is coarse in {rows.dtype} beside features as large as {size:.3g}; "
             "scale the features, or the votes are not those of Gaussian noise",
             UserWarning,
-            stacklevel=7,
+            stacklevel=stacklevel,
         )
 
 

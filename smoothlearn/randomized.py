@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 from scipy.special import ndtr
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
@@ -27,6 +26,7 @@ from smoothlearn.certificates import Certificate
 from smoothlearn.denoisers.base import DEFAULT_SIGMA, Denoise
 from smoothlearn.denoisers.fitting import fit_denoiser
 from smoothlearn.nn.randomness import spawn_seeds, torch_device
+from smoothlearn.nn.threads import n_threads_of
 from smoothlearn.probabilities import check_probabilities, trusted_link
 from smoothlearn.smoother import MetaSmoother
 from smoothlearn.theory.arguments import as_finite, warn_raw_pixels
@@ -276,7 +276,7 @@ class RandomizedSmoothingClassifier(MetaSmoother, VotedSmoother):
             sigma=self.sigma_,
             device=torch_device(self.device),
             as_given=self._as_given,
-            n_threads=effective_n_jobs(self.n_jobs),
+            n_threads=n_threads_of(self.n_jobs),
             link=self._link if self._soft else None,
         )
 

@@ -346,7 +346,7 @@ class XHATClassifier(VotedSmoother):
             with torch.no_grad():
                 return scores(denoise(batch, generator))
 
-        return read_ballot(outputs, head, self.sigma_, *as_votes(X, self.sigma_))
+        return read_ballot(outputs, head, self.sigma_, *as_votes(X, self.sigma_, stacklevel=6))
 
     def _network(self) -> SoftClassifier:
         sizes = self.n_features_in_, len(self.classes_)

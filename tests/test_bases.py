@@ -27,6 +27,7 @@ from smoothlearn import (
     LocallyBiasedSmoother,
     ParzenDenoiser,
     RandomizedSmoothingClassifier,
+    XHATClassifier,
 )
 from smoothlearn.nn.randomness import private_torch_rng
 from smoothlearn.views.linear import as_linear
@@ -394,6 +395,21 @@ def test_rounding_of_the_rows_is_subtracted(blobs):
     same = (whole.counts == certificate.counts).all(axis=1) & ~certificate.abstained
     assert same.mean() > 0.5
     assert (certificate.radius[same] <= whole.radius[same] - moved[same]).all()
+
+
+@pytest.mark.parametrize("ask", ["predict", "predict_proba", "abstains", "certify"])
+@pytest.mark.parametrize("kind", ["net", "XHAT"])
+def test_who_is_warned_of_coarse_noise_is_who_asked(ask, kind, blobs):
+    X, y = blobs
+    if kind == "net":
+        smoother = smooth(net(), X, y, sigma=1e-3)
+    else:
+        body = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))  # not projected
+        smoother = XHATClassifier(body, denoiser="passthrough", sigma=1e-3, max_epochs=1)
+        smoother.fit(X, y)
+    with pytest.warns(UserWarning, match="is coarse in float32") as caught:
+        getattr(smoother, ask)([[1e5 / 3, 1e5 / 7]])
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_rows_that_rounding_moves_further_than_their_radius_abstain(blobs):

@@ -24,6 +24,8 @@ from smoothlearn.theory.bayes import parzen_denoiser, parzen_energy
 _COARSE_LOGIT = 1e-3
 #: Distance, in sigma, up to which a row is taken for a training row.
 _SAME_ROW = 1e-3
+#: Weights of training rows that are held at once: 16 MB in single precision.
+_WEIGHTS = 2**22
 
 
 class ParzenDenoiser(EnergyDenoiser):
@@ -194,10 +196,18 @@ class ParzenDenoiser(EnergyDenoiser):
     ) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]:
         """x̂ of batches, and of the training rows which to leave out for every row, -1 for none."""
         logits_of, centred, middle = self._logits_on(device)
+        size = max(1, _WEIGHTS // len(centred))
 
-        def mean(batch: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
+        def part(batch: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
             weights = torch.softmax(logits_of(batch, left_out), dim=1)
             return (weights @ centred + middle).to(batch.dtype)
+
+        def mean(batch: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
+            if len(batch) <= size:
+                return part(batch, left_out)
+            parts = batch.split(size)
+            which = [None] * len(parts) if left_out is None else left_out.split(size)
+            return torch.cat([part(*pair) for pair in zip(parts, which, strict=True)])
 
         return mean
 

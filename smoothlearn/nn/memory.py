@@ -13,10 +13,11 @@ def keep_freed_memory() -> None:
 
     By default glibc hands large blocks back to the system when they are freed, and takes them from
     it again, filled with zeros page by page: that can take as long as the forward passes. From a
-    large block that is freed it learns that large blocks come and go, and keeps up to 64 MB.
+    large block that is freed it learns that large blocks come and go, and each thread keeps up to
+    64 MB.
 
     References
     ----------
     The manual page of mallopt, ``M_MMAP_THRESHOLD``.
     """
-    torch.empty(_BLOCK, dtype=torch.uint8)
+    torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")

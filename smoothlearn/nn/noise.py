@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 #: From a row, its generator and a size to so many fresh noisy copies, good until the next call.
-Copies = Callable[[torch.Tensor, torch.Generator, int], torch.Tensor]
+Batches = Callable[[torch.Tensor, torch.Generator, int], torch.Tensor]
 #: From z of shape (size, r), single precision, to z S^T, good until the next call.
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -18,9 +18,9 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 _BLOCK_ROWS, _MOST_BLOCKS = 64, 8
 
 
-def noisy_copies(
+def noisy_batches(
     noise: float | NDArray[np.floating], rows: torch.Tensor, largest: int
-) -> Callable[[], Copies]:
+) -> Callable[[], Batches]:
     r"""What makes the functions that make noisy copies, one for everybody who works alone.
 
     Parameters
@@ -31,7 +31,7 @@ def noisy_copies(
     rows : tensor of shape (n, d)
         What the copies are of. Sums are taken in the wider dtype of rows and S.
     largest : int
-        Copies that are made at once, at most.
+        Batches that are made at once, at most.
 
     Returns
     -------
@@ -47,24 +47,20 @@ def noisy_copies(
     return lambda: _through(product(), matrix, rows, largest)
 
 
-def _spherical(sigma: float, memory: torch.Tensor) -> Copies:
+def _spherical(sigma: float, memory: torch.Tensor) -> Batches:
     def copies(x: torch.Tensor, generator: torch.Generator, size: int) -> torch.Tensor:
         return memory[:size].normal_(0.0, sigma, generator=generator).add_(x).detach()
 
     return copies
 
 
-def _through(times: Product, matrix: torch.Tensor, rows: torch.Tensor, largest: int) -> Copies:
-    shape = largest, len(matrix)
-    normal = torch.empty((largest, matrix.shape[1]), device=rows.device)
-    wider = torch.promote_types(matrix.dtype, rows.dtype) != matrix.dtype
-    sums = rows.new_empty(shape) if wider else None
+def _through(times: Product, matrix: torch.Tensor, rows: torch.Tensor, largest: int) -> Batches:
+    shape = largest, matrix.shape[1]
+    normal = torch.empty(shape, dtype=torch.float32, device=rows.device)
 
     def copies(x: torch.Tensor, generator: torch.Generator, size: int) -> torch.Tensor:
         noise = times(normal[:size].normal_(generator=generator))
-        if sums is None:
-            return noise.add_(x).detach()
-        return noise.copy_(sums[:size].copy_(noise).add_(x)).detach()
+        return noise.add_(x).detach()  # summed in the wider dtype, rounded once
 
     return copies
 

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
-from joblib import parallel_config
+from joblib import Parallel, effective_n_jobs, parallel_config
 from sklearn import get_config, set_config
 from threadpoolctl import ThreadpoolController
 
@@ -60,21 +60,49 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+def n_threads_of(n_jobs: int | None) -> int:
+    """Threads of this process that joblib's ``n_jobs`` stands for, whatever its active backend.
+
+    Raises
+    ------
+    ValueError
+        If it is 0.
+    """
+    asked = Parallel(n_jobs=n_jobs, require="sharedmem").n_jobs
+    active = effective_n_jobs(asked)
+    with parallel_config("threading"):
+        return min(active, effective_n_jobs(asked))
+
+
 @contextmanager
-def side_by_side(n_threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+def side_by_side(
+    n_threads: int,
+) -> Iterator[tuple[Callable[..., Iterator[Any]], Callable[[], bool]]]:
     """The function ``map``, over Python threads with scikit-learn's settings of this one.
 
-    Of one thread it is ``map`` itself. What is parallel inside the threads is so no more. Joblib's
-    threads do the same, but joblib looks only every 10 ms whether they are done.
+    And a function that says whether some work has failed or the block is being left, so that the
+    rest may be given up. Of one thread it is ``map`` itself. What is parallel inside the threads is
+    so no more. Joblib's threads do the same, but joblib looks only every 10 ms whether they are
+    done.
     """
     if n_threads == 1:
-        yield map
+        yield map, lambda: False
         return
+    over = threading.Event()
     pool = ThreadPoolExecutor(n_threads, initializer=_enter_thread, initargs=(get_config(),))
     try:
-        yield pool.map
+        yield lambda work, items: pool.map(partial(_try, work, over), items), over.is_set
     finally:
+        over.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _try(work: Callable[[Any], Any], over: threading.Event, item: Any) -> Any:
+    try:
+        return work(item)
+    except BaseException:
+        over.set()
+        raise
 
 
 def _enter_thread(settings: dict[str, Any]) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from smoothlearn.nn.memory import keep_freed_memory
-from smoothlearn.nn.noise import noisy_copies
+from smoothlearn.nn.noise import noisy_batches
 from smoothlearn.nn.randomness import generator_on
-from smoothlearn.nn.threads import one_torch_thread, side_by_side
+from smoothlearn.nn.threads import n_threads_of, one_torch_thread, side_by_side
 
 Vote = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 #: Whether row i needs no more votes than these.
@@ -98,7 +97,7 @@ def count_votes(
         One for each row.
     noise : float or ndarray of shape (d, r)
         sigma, or a matrix, which also gives the dtype of the batches; see
-        :func:`~smoothlearn.nn.noise.noisy_copies`.
+        :func:`~smoothlearn.nn.noise.noisy_batches`.
     n_draws, n_classes : int
     device : torch.device
     soft : bool
@@ -120,20 +119,22 @@ def count_votes(
     keep_freed_memory()
     rows = torch.tensor(np.ascontiguousarray(X), device=device)
     chunk = _even_chunk(n_draws, chunk_size(X.shape[1], device))
-    my_copies = noisy_copies(noise, rows, chunk)
+    my_batches = noisy_batches(noise, rows, chunk)
     shape = (2, n_classes) if soft else (n_classes,)
     kind = torch.float64 if soft else torch.int64
-    n_threads = effective_n_jobs(n_jobs)
+    n_threads = n_threads_of(n_jobs)
     n_rows = max(1, min(_ROWS_A_TASK, len(rows) // (4 * n_threads)))
 
-    def task(start: int) -> torch.Tensor:
+    def task(start: int, given_up: Callable[[], bool]) -> torch.Tensor:
         with one_torch_thread():
             stop_at = min(start + n_rows, len(rows))
             tallies = torch.zeros((stop_at - start, *shape), dtype=kind, device=device)
-            copies = my_copies()
+            batches = my_batches()
             for i, tally in zip(range(start, stop_at), tallies, strict=True):
+                if given_up():
+                    break
                 enough = partial(stop, i) if stop else None
-                fresh = partial(copies, rows[i])
+                fresh = partial(batches, rows[i])
                 generator = generator_on(device, seeds[i])
                 _tally_row(vote, fresh, generator, n_draws, chunk, tally, enough)
             return tallies
@@ -141,9 +142,9 @@ def count_votes(
     blocks = []
     with (
         tqdm(total=len(rows), unit="row", disable=verbose <= 0) as progress,
-        side_by_side(n_threads) as each,
+        side_by_side(n_threads) as (each, over),
     ):
-        for block in each(task, range(0, len(rows), n_rows)):
+        for block in each(partial(task, given_up=over), range(0, len(rows), n_rows)):
             blocks.append(block)
             progress.update(len(block))
     if not blocks:

@@ -61,7 +61,8 @@ def _log_wealth(S1: Floats, S2: Floats, n: Floats, mean: Floats) -> Floats:
     log_capital = N[..., np.newaxis] * np.log1p(np.multiply.outer(gain, STAKES))
     log_capital += np.multiply.outer(n - N, np.log1p(-STAKES))
     best = log_capital.max(axis=-1)
-    return best + np.log(np.exp(log_capital - best[..., np.newaxis]).mean(axis=-1))
+    lost = 1e-9 + 1e-14 * n
+    return best + np.log(np.exp(log_capital - best[..., np.newaxis]).mean(axis=-1)) - lost
 
 
 def log_wealth(total: ArrayLike, squares: ArrayLike, n: ArrayLike, mean: ArrayLike) -> Floats:

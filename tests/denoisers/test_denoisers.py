@@ -506,6 +506,18 @@ class TestOnTrainingRows:
         expected = self.exact(fitted, noisy, moons[places])
         np.testing.assert_allclose(denoised, expected, atol=1e-4)
 
+    @pytest.mark.parametrize("weights", [1, 700])
+    def test_parzen_holds_so_many_weights_at_once(self, moons, copies, weights, monkeypatch):
+        places, noisy = copies
+        denoiser, batch = ParzenDenoiser(SIGMA).fit(moons), torch.tensor(noisy)
+        whole = denoiser.denoise_on(CPU)(batch, torch.Generator())
+        without = self.denoise(denoiser, moons, noisy, places)
+        monkeypatch.setattr("smoothlearn.denoisers.parzen._WEIGHTS", weights)
+        parts = denoiser.denoise_on(CPU)(batch, torch.Generator())
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+        again = self.denoise(denoiser, moons, noisy, places)
+        np.testing.assert_allclose(again, without, rtol=1e-5, atol=1e-6)
+
     @pytest.mark.parametrize("offset", [0.0, 3e5])
     def test_parzen_leaves_out_the_row_itself(self, moons, copies, offset):
         """With an offset the rows are coarse in float32, and so is the denoiser's answer."""

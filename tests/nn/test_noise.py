@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from smoothlearn.nn.noise import noisy_copies
+from smoothlearn.nn.noise import noisy_batches
 
 
 def copies_of(row, noise, sizes=(50,), seed=0):
     """Batches of so many copies of a row, one after the other."""
     rows = torch.as_tensor(np.atleast_2d(row))
-    make = noisy_copies(noise, rows, max(sizes))()
+    make = noisy_batches(noise, rows, max(sizes))()
     generator = torch.Generator().manual_seed(seed)
     return [make(rows[0], generator, size).clone() for size in sizes]
 
@@ -60,18 +60,31 @@ def test_single_precision_rows_lose_no_digits_of_double_precision_noise():
     np.testing.assert_allclose(batch.numpy(), exact, rtol=1e-14)
 
 
-@pytest.mark.parametrize("noise", [0.7, np.tril(np.ones((130, 130), np.float32))])
+@pytest.mark.parametrize(
+    "noise",
+    [0.7, np.tril(np.ones((130, 130), np.float32)), np.eye(130), np.ones((130, 3), np.float32)],
+)
 def test_every_function_has_memory_of_its_own_and_fresh_numbers(noise):
     rows = torch.zeros((1, 130), dtype=torch.float64)
-    make = noisy_copies(noise, rows, 20)
+    make = noisy_batches(noise, rows, 20)
     one, other = make(), make()
-    first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    first, second = (torch.Generator().manual_seed(seed) for seed in (1, 2))
     batch = one(rows[0], first, 20)
     kept = batch.clone()
-    torch.testing.assert_close(other(rows[0], second, 20), kept, rtol=0, atol=0)
+    assert not torch.isin(other(rows[0], second, 20), kept).any()
     torch.testing.assert_close(batch, kept, rtol=0, atol=0)
-    again = one(rows[0], first, 20)
-    assert not torch.isin(again, kept).any()
+    assert not torch.isin(one(rows[0], first, 20), kept).any()
+
+
+@pytest.mark.parametrize("noise", [0.7, np.eye(3, dtype=np.float32), np.eye(3)])
+def test_noise_does_not_depend_on_the_default_dtype_of_torch(noise):
+    (expected,) = copies_of(np.ones(3), noise)
+    torch.set_default_dtype(torch.float64)
+    try:
+        (batch,) = copies_of(np.ones(3), noise)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(batch, expected, rtol=0, atol=0)
 
 
 def test_batches_of_any_size_up_to_the_largest():

@@ -5,6 +5,7 @@ test of a law would fail by chance with probability below 1e-6.
 """
 
 import threading
+from time import sleep
 
 import numpy as np
 import pytest
@@ -360,6 +361,22 @@ def test_row_threads_have_the_settings_of_scikit_learn(n_jobs):
     assert not get_config()["assume_finite"]
 
 
+def test_threads_end_soon_after_an_error():
+    seen = []
+
+    def vote(batch, generator):
+        seen.append(threading.get_ident())
+        if len(seen) == 2:  # in whichever thread
+            raise RuntimeError("no vote")
+        sleep(0.05)
+        return half_space(batch, generator)
+
+    with pytest.raises(RuntimeError, match="no vote"):
+        votes(np.tile(ROWS, (16, 1)), vote, n_jobs=2)  # tasks of 16 rows
+    assert len(seen) < 16
+    assert not set(seen) & {thread.ident for thread in threading.enumerate()}
+
+
 def test_joblib_says_how_many_row_threads_there_are():
     names = set()
 
@@ -372,6 +389,10 @@ def test_joblib_says_how_many_row_threads_there_are():
     with parallel_config("threading", n_jobs=2):
         np.testing.assert_array_equal(votes(ROWS, vote), expected)
     assert len(names) > 1
+    names.clear()
+    with parallel_config("loky", n_jobs=2):  # processes, not for rows
+        np.testing.assert_array_equal(votes(ROWS, vote), expected)
+    assert names == {"MainThread"}
     with pytest.raises(ValueError, match="n_jobs == 0"):
         votes(ROWS, n_jobs=0)
 
@@ -451,13 +472,14 @@ def test_rows_stop_at_the_looks_planned_and_alone():
         looks.setdefault(i, []).append(int(counts.sum()))
         return i % 2 == 0 and counts.sum() >= 400
 
-    counts = votes(ROWS[:4], n_draws=5000, stop=stop)
-    assert looks[0] == looks[2] == [100, 200, 400]
-    assert looks[1] == looks[3] == [100, 200, 400, 800, 1600, 3200, 4867, 5000]
-    np.testing.assert_array_equal(counts.sum(axis=1), [400, 5000, 400, 5000])
-    for n_jobs in (None, 2):
-        again = votes(ROWS[2:4], seeds=[3, 4], n_draws=5000, stop=lambda i, c: False, n_jobs=n_jobs)
-        np.testing.assert_array_equal(again[1], counts[3])
+    counts = votes(ROWS, n_draws=5000, stop=stop)
+    for i in range(20):
+        on = [] if i % 2 == 0 else [800, 1600, 3200, 4867, 5000]
+        assert looks[i] == [100, 200, 400, *on]
+    np.testing.assert_array_equal(counts.sum(axis=1), [400, 5000] * 10)
+    np.testing.assert_array_equal(votes(ROWS, n_draws=5000, stop=stop, n_jobs=2), counts)
+    again = votes(ROWS[2:4], seeds=[3, 4], n_draws=5000, stop=lambda i, c: False)
+    np.testing.assert_array_equal(again[1], counts[3])
 
 
 def test_no_more_draws_are_counted_than_asked_for_however_early_it_might_end():
