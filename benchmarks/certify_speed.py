@@ -11,9 +11,9 @@ the Adversarial Robustness Toolbox and with the scripts of Cohen et al. (2019) o
 measures what noise and forward passes alone would take. Everyone has a process of its own, one
 thread and two, takes turns in every round, and counts at its best; the votes behind the radii have
 to agree. Writes ``benchmarks/results/certify_speed.json`` and a figure, in four minutes a round on
-two cores; they must be free, or torch's two threads wait for each other without end. Who is not installed is left
-out. ``--quick`` takes seconds for scikit-learn's 8 x 8 digits; ``--draw`` draws the figure of
-results that are there.
+two cores; they must be free, or torch's two threads wait for each other without end. Who is not
+installed is left out. ``--quick`` takes seconds for scikit-learn's 8 x 8 digits; ``--draw`` draws
+the figure of results that are there.
 """
 
 import argparse
