@@ -28,7 +28,7 @@ _ENTRIES = {"cpu": 2**18, "cuda": 2**26}
 _LEAST, _MOST = 100, {"cpu": 2000, "cuda": 10_000}
 #: Numbers in a batch of very wide rows, which may be less than the least number of draws.
 _MOST_ENTRIES = 2**22
-#: Draws before the first look at a row that may stop early. Chunks between looks double from there.
+#: Draws before the first look at a row that may stop early; they double from look to look.
 FIRST_LOOK = 100
 _ROWS_A_TASK = 16
 

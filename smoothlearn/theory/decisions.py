@@ -11,7 +11,7 @@ supermartingale for every stake λ in [0, 1/(s + κ)), and so is a mixture over 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,14 +133,14 @@ def decision(
         return wealth - 1e-9 - 1e-14 * n >= enough
 
     def decide(counts: NDArray[Any]) -> int:
-        n, k = float(counts.sum()), float(counts[winner])
-        others = counts.copy()
+        others = counts.tolist()
+        n, k = sum(others), others[winner]
         others[winner] = 0
-        rival = float(others.max())
+        rival = max(others)
         if shown(k, rival, n, len(counts)):
             return 1
-        shares = np.array([k, rival]) / n
-        errors = np.sqrt(shares * (1 - shares))
+        shares = k / n, rival / n
+        errors = [math.sqrt(share * (1 - share)) for share in shares]
         return -int(_futile(shares, errors, n, n_draws, ratio, failure_probability))
 
     return decide
@@ -180,7 +180,9 @@ def soft_decision(
             return 1
         pair = sums[:, [winner, _ahead(others[0], winner)]] / n
         errors = np.sqrt(np.maximum(pair[1] - pair[0] ** 2, 0.0))
-        return -int(_futile(pair[0], errors, n, n_draws, ratio, failure_probability))
+        return -int(
+            _futile(pair[0].tolist(), errors.tolist(), n, n_draws, ratio, failure_probability)
+        )
 
     return decide
 
@@ -192,8 +194,8 @@ def _ahead(others: NDArray[np.float64], winner: int) -> int:
 
 
 def _futile(
-    shares: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    shares: Sequence[float],
+    errors: Sequence[float],
     n: float,
     n_draws: int,
     ratio: float,
