@@ -6,7 +6,7 @@ times certificates of MNIST against the number of draws and rows, of random rows
 of features, and of a convolutional network with one worker and two: row threads, processes of
 joblib, and, on a job of about two minutes, a dask cluster of two processes, which has to give the
 same certificate. Everything takes turns in every round. Writes ``benchmarks/results/scaling.json``
-and a figure, in seven minutes a round on two cores. ``--quick`` takes seconds for scikit-learn's
+and a figure, in five minutes a round on two cores. ``--quick`` takes seconds for scikit-learn's
 8 x 8 digits; without ``dask[distributed]`` that part is left out; ``--draw`` draws the figure of
 results that are there.
 """

@@ -31,7 +31,7 @@ def noisy_batches(
     rows : tensor of shape (n, d)
         What the copies are of. Sums are taken in the wider dtype of rows and S.
     largest : int
-        Batches that are made at once, at most.
+        Copies that are made at once, at most.
 
     Returns
     -------
