@@ -45,7 +45,7 @@ def test_noise_through_a_matrix_is_its_product_with_normal_numbers(shape, triang
 
 
 def test_a_single_precision_sum_is_that_in_double_precision_rounded_once():
-    row = np.array([1e6 + 1e-4, 0.0, -3e-9])
+    row = np.array([1e6 + 0.03, 0.0, -3e-9])  # single precision steps by 0.06 there
     (batch,) = copies_of(row, np.eye(3, dtype=np.float32), (100,))
     exact = row + normal_numbers((100, 3)).astype(float)
     np.testing.assert_array_equal(batch.numpy(), exact.astype(np.float32))

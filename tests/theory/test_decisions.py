@@ -248,3 +248,9 @@ def test_votes_that_are_all_or_nothing_are_judged_alike():
         hard = decision(0, 0.8, 0.1, 0.001, 10_000)(np.array(counts))
         soft = soft_decision(0, 0.8, 0.1, 0.001, 10_000)(np.array([counts, counts], float))
         assert soft == hard
+
+
+def test_votes_that_all_agree_have_no_rival():
+    decide = decision(0, 1.0, 0.2, 1e-4, 10**6)
+    assert [decide(np.array([k, 0, 0])) for k in (64, 65)] == [0, 1]
+    assert decide(np.array([65, 1, 0])) == 0
