@@ -15,8 +15,6 @@ from smoothlearn.theory.norms import dual, row_norms
 from smoothlearn.views.affine import Affine, FloatArray, split_affine
 from smoothlearn.views.expansion import Columns, Expansion
 
-#: From so many rows the time that a factor takes counts.
-
 
 @dataclass(frozen=True, eq=False)
 class Linear:
